@@ -1,0 +1,46 @@
+# The instruction sets: src/kernels/isa_table.cpp is compiled once for each, weakest first. A new one is one line here,
+# one branch in src/kernels/isa.hpp and one line in src/kernels/dispatch.cpp.
+#
+# headwise_kernel_isa(<name> [<compiler flag>...]) compiles the kernels as the object library headwise_kernels_<name>
+# with HEADWISE_KERNELS_<NAME> defined, adds them to headwise and tells dispatch.cpp with HEADWISE_HAVE_<NAME>.
+function(headwise_add_kernels)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+    headwise_kernel_isa(sse2)
+    headwise_kernel_isa(avx2 -mavx2 -mfma)
+    headwise_kernel_isa(avx512 -mavx512f -mavx512cd -mavx512dq -mavx512bw -mavx512vl -mfma)
+  elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
+    headwise_kernel_isa(neon64)
+  else()
+    message(FATAL_ERROR "headwise: the processor is ${CMAKE_SYSTEM_PROCESSOR}, expected x86_64 or aarch64")
+  endif()
+endfunction()
+
+function(headwise_kernel_isa name)
+  string(TOUPPER ${name} upper_name)
+  set(kernels headwise_kernels_${name})
+  add_library(${kernels} OBJECT ${PROJECT_SOURCE_DIR}/src/kernels/isa_table.cpp)
+  headwise_project_options(${kernels})
+  target_include_directories(${kernels} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
+  target_include_directories(${kernels} SYSTEM PRIVATE ${HEADWISE_XSIMD_INCLUDE_DIR})
+  target_compile_definitions(${kernels} PRIVATE HEADWISE_KERNELS_${upper_name})
+  # Optimised in every build type: without inlining, functions of xsimd and the standard library would become weak
+  # symbols, and the linker could keep the copy of a stronger instruction set for everybody.
+  set(optimisation -O3)
+  if(CMAKE_CXX_FLAGS MATCHES "-fsanitize")
+    # Sanitizers watch the base instruction set alone: the others are the same templates, and instrumenting them takes
+    # minutes each.
+    set(optimisation -O1 -g1)
+    if(ARGN)
+      set(optimisation -O3 -fno-sanitize=all)
+    endif()
+  endif()
+  target_compile_options(${kernels} PRIVATE ${ARGN} ${optimisation})
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # g++ 12 warns falsely inside avx512fintrin.h.
+    target_compile_options(${kernels} PRIVATE -Wno-maybe-uninitialized)
+  endif()
+  target_sources(headwise PRIVATE $<TARGET_OBJECTS:${kernels}>)
+  set_property(SOURCE ${PROJECT_SOURCE_DIR}/src/kernels/dispatch.cpp TARGET_DIRECTORY headwise
+    APPEND PROPERTY COMPILE_DEFINITIONS HEADWISE_HAVE_${upper_name})
+  set_property(GLOBAL APPEND PROPERTY HEADWISE_KERNEL_ISAS ${name})
+endfunction()

@@ -1,0 +1,51 @@
+// Whether strided views share memory, decided exactly: interleaved views of one buffer may overlap in range without
+// sharing an element.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+
+#include "headwise/tensor.hpp"
+
+namespace headwise::detail {
+
+/// The memory of a strided view of at most four axes, without its type. Negative extents count as none.
+struct ElementView {
+  std::uintptr_t address = 0;
+  std::int64_t element_size = 1;  ///< bytes, ≥ 1
+  int rank = 0;
+  std::array<std::int64_t, 4> extents{};  ///< the first `rank` entries count
+  std::array<std::int64_t, 4> strides{};  ///< in elements, any value
+
+  bool empty() const;
+};
+
+template <class T, int Rank>
+ElementView element_view(const TensorView<T, Rank>& view) {
+  static_assert(Rank <= 4);
+  ElementView elements{reinterpret_cast<std::uintptr_t>(view.data), sizeof(T), Rank, {}, {}};
+  for (std::size_t axis = 0; axis < Rank; ++axis) {
+    elements.extents[axis] = view.extents[axis];
+    elements.strides[axis] = view.strides[axis];
+  }
+  return elements;
+}
+
+/// First and last byte of a view.
+struct AddressRange {
+  std::uint64_t first, last;
+};
+
+/// The bytes between the lowest and the highest element of a view that is not empty. Nothing if they do not fit
+/// 64-bit addresses or span 2^63 bytes or more.
+std::optional<AddressRange> address_range(const ElementView& view);
+
+/// Whether an element of `a` shares a byte with an element of `b`. A search that exceeds its budget counts as shared,
+/// and so does a view without an address range.
+bool shares_element(const ElementView& a, const ElementView& b);
+
+/// Whether two elements of one view lie at the same address. Undecided counts as coinciding, as above.
+bool elements_coincide(const ElementView& view);
+
+}  // namespace headwise::detail

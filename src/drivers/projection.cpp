@@ -1,0 +1,123 @@
+#include "drivers/projection.hpp"
+
+#include <algorithm>
+
+#include "platform/blas.hpp"
+#include "platform/parallel.hpp"
+
+namespace headwise::detail {
+namespace {
+
+/// Rows of input and output that one BLAS call can walk.
+template <class T>
+struct Rows {
+  std::int64_t count;
+  const T* input;
+  std::int64_t input_stride;
+  T* output;
+  std::int64_t output_stride;
+};
+
+/// The stride of all batch · tokens rows, or nothing if they have no common one that BLAS takes.
+template <class T>
+std::optional<std::int64_t> common_row_stride(const TensorView<T, 3>& view) {
+  if (view.extent(0) == 1) return view.stride(1);
+  const bool one_token = view.extent(1) == 1;
+  if (!one_token && view.stride(0) != view.extent(1) * view.stride(1)) return std::nullopt;
+  const std::int64_t stride = one_token ? view.stride(0) : view.stride(1);
+  return stride >= view.extent(2) && stride <= max_leading_dimension() ? std::optional(stride) : std::nullopt;
+}
+
+/// Fills every row with the bias, or with zeros. BLAS adds the product to it: no second pass over the output.
+template <class T>
+void fill_with_bias(const Rows<T>& rows, std::span<const T> bias, std::int64_t outputs, int num_threads) {
+  constexpr std::int64_t task_elements = 1 << 16;  // some 20 µs of stores, which pay for a parallel region
+  const std::int64_t task_rows = std::max<std::int64_t>(task_elements / outputs, 1);
+  const std::int64_t tasks = (rows.count + task_rows - 1) / task_rows;
+  const int threads = num_threads > 0 ? num_threads : default_num_threads();
+  parallel_for(threads, tasks, [&](int, std::int64_t task) {
+    const std::int64_t end = std::min(rows.count, (task + 1) * task_rows);
+    for (std::int64_t row = task * task_rows; row < end; ++row) {
+      T* output = rows.output + row * rows.output_stride;
+      if (bias.empty()) {
+        std::fill_n(output, outputs, T(0));
+      } else {
+        std::copy(bias.begin(), bias.end(), output);
+      }
+    }
+  });
+}
+
+template <class T>
+void project_rows(const Rows<T>& rows, const Projection<T>& projection, const WeightLayout& weight, int num_threads) {
+  const std::int64_t inputs = projection.inputs();
+  const std::int64_t outputs = projection.outputs();
+  const bool accumulate = !projection.bias.empty() || inputs == 0;
+  if (accumulate) fill_with_bias(rows, projection.bias, outputs, num_threads);
+  if (inputs == 0) return;
+  // The stride of a single row is never walked and may be anything, so BLAS gets one that it accepts.
+  const bool single = rows.count == 1;
+  gemm<T>({.rows = rows.count,
+           .columns = outputs,
+           .inner = inputs,
+           .a = rows.input,
+           .a_stride = single ? inputs : rows.input_stride,
+           .b = projection.weight.data,
+           .b_stride = weight.stride,
+           .b_transposed = weight.transposed,
+           .c = rows.output,
+           .c_stride = single ? outputs : rows.output_stride,
+           .accumulate = accumulate},
+          num_threads);
+}
+
+}  // namespace
+
+template <class T>
+std::optional<WeightLayout> weight_layout(const Projection<T>& projection) {
+  const int input_axis = projection.order == WeightOrder::in_out ? 0 : 1;
+  const std::int64_t inputs = projection.inputs();
+  const std::int64_t outputs = projection.outputs();
+  const std::int64_t input_stride = projection.weight.stride(input_axis);
+  const std::int64_t output_stride = projection.weight.stride(1 - input_axis);
+  if (projection.weight.empty()) return WeightLayout{false, std::max<std::int64_t>(outputs, 1)};
+  if (outputs == 1 || output_stride == 1) {
+    if (inputs == 1) return WeightLayout{false, outputs};
+    if (input_stride >= outputs) return WeightLayout{false, input_stride};
+  }
+  if (inputs == 1 || input_stride == 1) {
+    if (outputs == 1) return WeightLayout{true, inputs};
+    if (output_stride >= inputs) return WeightLayout{true, output_stride};
+  }
+  return std::nullopt;
+}
+
+template <class T>
+void run_projection(const TensorView<const T, 3>& input, const Projection<T>& projection,
+                    const TensorView<T, 3>& output, int num_threads) {
+  if (output.empty()) return;
+  const WeightLayout weight = *weight_layout(projection);
+  const std::int64_t batch = output.extent(0);
+  const std::int64_t tokens = output.extent(1);
+  const auto input_stride = common_row_stride(input);
+  const auto output_stride = common_row_stride(output);
+  if (input_stride && output_stride) {
+    const Rows<T> all{batch * tokens, input.data, *input_stride, output.data, *output_stride};
+    project_rows(all, projection, weight, num_threads);
+    return;
+  }
+  for (std::int64_t b = 0; b < batch; ++b) {
+    const Rows<T> entry{tokens, input.data + b * input.stride(0), input.stride(1), output.data + b * output.stride(0),
+                        output.stride(1)};
+    project_rows(entry, projection, weight, num_threads);
+  }
+}
+
+template std::optional<WeightLayout> weight_layout(const Projection<float>&);
+template std::optional<WeightLayout> weight_layout(const Projection<double>&);
+template void run_projection(const TensorView<const float, 3>&, const Projection<float>&, const TensorView<float, 3>&,
+                             int);
+template void run_projection(const TensorView<const double, 3>&, const Projection<double>&,
+                             const TensorView<double, 3>&, int);
+
+}  // namespace headwise::detail

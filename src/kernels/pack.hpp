@@ -1,0 +1,72 @@
+// Copies into workspace tiles: queries transposed, far or strided key and value rows side by side, finiteness.
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/simd.hpp"
+
+namespace headwise::detail {
+namespace {
+
+/// One vector of query rows, feature stride 1: 128-bit pieces of the rows, transposed in registers.
+template <class T>
+HEADWISE_INLINE int pack_query_vector(const T* const* query, int head_dim, Vector<T> factor, T* packed,
+                                      int row_stride) {
+  int d = 0;
+  for (; d + piece<T> <= head_dim; d += piece<T>) {
+    Vector<T> x[piece<T>];
+    static_for<piece<T>>([&](auto i) __attribute__((always_inline)) {
+      x[i] = load_pieces(query + i, piece<T>, d);
+    });
+    transpose_pieces(x);
+    static_for<piece<T>>([&](auto i) __attribute__((always_inline)) {
+      store(packed + (d + i) * row_stride, x[i] * factor);
+    });
+  }
+  return d;
+}
+
+template <class T>
+void pack_query(const T* const* query, std::int64_t feature_stride, int rows, int head_dim, T factor, T* packed,
+                int row_stride) {
+  for (int first = 0; first < row_stride; first += lanes<T>) {
+    const int count = std::clamp(rows - first, 0, lanes<T>);
+    const int done = count == lanes<T> && feature_stride == 1
+                         ? pack_query_vector<T>(query + first, head_dim, Vector<T>(factor), packed + first, row_stride)
+                         : 0;
+    for (int d = done; d < head_dim; ++d) {
+      T* target = packed + d * row_stride + first;
+      for (int r = 0; r < count; ++r) target[r] = query[first + r][d * feature_stride] * factor;
+      for (int r = count; r < lanes<T>; ++r) target[r] = T(0);
+    }
+  }
+}
+
+template <class T>
+void pack_rows(const T* source, std::int64_t row_stride, std::int64_t feature_stride, int rows, int features,
+               T* target, int target_stride) {
+  for (int r = 0; r < rows; ++r, source += row_stride, target += target_stride) {
+    if (feature_stride == 1) {
+      std::memcpy(target, source, sizeof(T) * static_cast<std::size_t>(features));
+    } else {
+      for (int f = 0; f < features; ++f) target[f] = source[f * feature_stride];
+    }
+    std::fill(target + features, target + target_stride, T(0));
+  }
+}
+
+template <class T>
+bool all_finite(const T* rows, std::int64_t row_stride, int count, int features) {
+  // x·0 is 0 for finite x and NaN otherwise.
+  Vector<T> sum(T(0));
+  T rest = T(0);
+  for (int r = 0; r < count; ++r, rows += row_stride) {
+    int f = 0;
+    for (; f + lanes<T> <= features; f += lanes<T>) sum = fma(load(rows + f), Vector<T>(T(0)), sum);
+    for (; f < features; ++f) rest += rows[f] * T(0);
+  }
+  return reduce(sum, [](T a, T b) { return a + b; }) + rest == T(0);
+}
+
+}  // namespace
+}  // namespace headwise::detail

@@ -1,0 +1,154 @@
+// Scores of one tile against one key block: lanes are query rows, keys are read in place and broadcast.
+#pragma once
+
+#include "kernels/kernel_table.hpp"
+#include "kernels/simd.hpp"
+
+namespace headwise::detail {
+namespace {
+
+/// Everything of a span that does not change from one register tile to the next.
+template <class T>
+struct ScoreSpan {
+  const T* query;
+  int row_stride;
+  int head_dim;
+  std::int64_t key_stride;
+  std::int64_t value_stride;
+  const T* start;
+  const T* key_begin;  // null: nothing is masked
+  const T* key_end;
+};
+
+/// −∞ in the lanes that do not attend key `index`.
+template <class T>
+HEADWISE_INLINE Vector<T> mask_score(Vector<T> score, Vector<T> begin, Vector<T> end, int index) {
+  const Vector<T> key(static_cast<T>(index));
+  return xsimd::select((key >= begin) & (key < end), score, Vector<T>(-infinity<T>));
+}
+
+/// A register tile of `Vectors` row vectors × `Keys` keys: every query vector is loaded once per feature and used for
+/// all keys, every key element is broadcast once and used for all rows. While it runs it prefetches the keys of the
+/// next tile and the values of its own keys, a cache line of features at a time.
+template <class T, int Vectors, int Keys>
+HEADWISE_INLINE void score_tile(const ScoreSpan<T>& span, const T* key, const T* value, int index, T* scores,
+                                Vector<T> (&largest)[Vectors]) {
+  constexpr int line = 64 / static_cast<int>(sizeof(T));
+  Vector<T> sum[Keys][Vectors];
+  static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
+    const Vector<T> start = load(span.start + v * lanes<T>);
+    static_for<Keys>([&](auto j) __attribute__((always_inline)) { sum[j][v] = start; });
+  });
+  const auto feature = [&](int d) __attribute__((always_inline)) {
+    Vector<T> row[Vectors];
+    static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
+      row[v] = load(span.query + static_cast<std::int64_t>(d) * span.row_stride + v * lanes<T>);
+    });
+    static_for<Keys>([&](auto j) __attribute__((always_inline)) {
+      const Vector<T> element(key[j * span.key_stride + d]);
+      static_for<Vectors>([&](auto v) __attribute__((always_inline)) { sum[j][v] = fma(element, row[v], sum[j][v]); });
+    });
+  };
+  int d = 0;
+  for (; d + line <= span.head_dim; d += line) {
+    static_for<Keys>([&](auto j) __attribute__((always_inline)) {
+      prefetch_near(key + (Keys + j) * span.key_stride + d);
+      prefetch_far(value + j * span.value_stride + d);
+    });
+#pragma GCC unroll 2
+    for (int i = 0; i < line; ++i) feature(d + i);
+  }
+  for (; d < span.head_dim; ++d) feature(d);
+
+  if (span.key_begin != nullptr) {
+    static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
+      const Vector<T> begin = load(span.key_begin + v * lanes<T>), end = load(span.key_end + v * lanes<T>);
+      static_for<Keys>([&](auto j) __attribute__((always_inline)) {
+        sum[j][v] = mask_score(sum[j][v], begin, end, index + j);
+      });
+    });
+  }
+  static_for<Keys>([&](auto j) __attribute__((always_inline)) {
+    static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
+      largest[v] = maximum(largest[v], sum[j][v]);
+      store(scores + j * span.row_stride + v * lanes<T>, sum[j][v]);
+    });
+  });
+}
+
+/// The keys that do not fill a register tile: tiles of half the size, a quarter …
+template <class T, int Vectors, int Keys>
+HEADWISE_INLINE void score_rest(const ScoreSpan<T>& span, const T* key, const T* value, int index, int keys, T* scores,
+                                Vector<T> (&largest)[Vectors]) {
+  if constexpr (Keys > 0) {
+    if (keys >= Keys) {
+      score_tile<T, Vectors, Keys>(span, key, value, index, scores, largest);
+      key += Keys * span.key_stride;
+      value += Keys * span.value_stride;
+      scores += Keys * span.row_stride;
+      index += Keys;
+      keys -= Keys;
+    }
+    score_rest<T, Vectors, Keys / 2>(span, key, value, index, keys, scores, largest);
+  }
+}
+
+constexpr int largest_power_below(int n) {
+  int power = 1;
+  while (2 * power < n) power *= 2;
+  return power;
+}
+
+template <class T, int Vectors>
+[[gnu::noinline]] void score_span(const ScoreSpan<T>& span, const T* key, const T* value, int index, int keys,
+                                  T* scores, T* maxima) {
+  constexpr int tile_keys = Isa::score_keys(Vectors);
+  Vector<T> largest[Vectors];
+  static_for<Vectors>([&](auto v) __attribute__((always_inline)) { largest[v] = load(maxima + v * lanes<T>); });
+  for (; keys >= tile_keys; keys -= tile_keys) {
+    score_tile<T, Vectors, tile_keys>(span, key, value, index, scores, largest);
+    key += tile_keys * span.key_stride;
+    value += tile_keys * span.value_stride;
+    scores += tile_keys * span.row_stride;
+    index += tile_keys;
+  }
+  score_rest<T, Vectors, largest_power_below(tile_keys)>(span, key, value, index, keys, scores, largest);
+  static_for<Vectors>([&](auto v) __attribute__((always_inline)) { store(maxima + v * lanes<T>, largest[v]); });
+}
+
+/// Calls f with the compile-time number of vectors, 1 … tile_vectors.
+template <class Function, int Vectors = Isa::tile_vectors>
+HEADWISE_INLINE void with_vectors(int vectors, Function&& function) {
+  if constexpr (Vectors > 1) {
+    if (vectors < Vectors) return with_vectors<Function, Vectors - 1>(vectors, static_cast<Function&&>(function));
+  }
+  function(std::integral_constant<int, Vectors>{});
+}
+
+template <class T>
+void scores(const BlockArguments<T, T>& block) {
+  for (int row = 0; row < block.row_stride; row += lanes<T>) {
+    store(block.state.maximum + row, Vector<T>(-infinity<T>));
+  }
+  for (int s = 0; s < block.num_spans; ++s) {
+    const KeySpan& shape = block.spans[s];
+    const int row = shape.first_vector * lanes<T>;
+    const ScoreSpan<T> span{.query = block.query + row,
+                            .row_stride = block.row_stride,
+                            .head_dim = block.head_dim,
+                            .key_stride = block.key.stride,
+                            .value_stride = block.value.stride,
+                            .start = block.state.start + row,
+                            .key_begin = shape.masked ? block.state.key_begin + row : nullptr,
+                            .key_end = block.state.key_end + row};
+    with_vectors(shape.vectors, [&](auto vectors) {
+      score_span<T, vectors>(span, block.key.data + shape.first_key * block.key.stride,
+                             block.value.data + shape.first_key * block.value.stride, shape.first_key, shape.keys,
+                             block.scores + static_cast<std::int64_t>(shape.first_key) * block.row_stride + row,
+                             block.state.maximum + row);
+    });
+  }
+}
+
+}  // namespace
+}  // namespace headwise::detail

@@ -1,0 +1,223 @@
+// What the kernels need of a vector and xsimd 8.1 lacks or does less well. Workarounds live here and nowhere else.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "kernels/isa.hpp"
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+#define HEADWISE_INLINE [[gnu::always_inline]] inline
+
+namespace headwise::detail {
+namespace {
+
+/// Calls f(0), f(1) … f(Count−1) with compile-time indices: register arrays stay in registers.
+template <int Count, class Function>
+HEADWISE_INLINE void static_for(Function&& function) {
+  [&]<int... Index>(std::integer_sequence<int, Index...>) __attribute__((always_inline)) {
+    (function(std::integral_constant<int, Index>{}), ...);
+  }(std::make_integer_sequence<int, Count>{});
+}
+
+template <class T>
+HEADWISE_INLINE Vector<T> load(const T* source) {
+  return Vector<T>::load_unaligned(source);
+}
+
+template <class T>
+HEADWISE_INLINE void store(T* target, Vector<T> x) {
+  x.store_unaligned(target);
+}
+
+template <class T>
+constexpr T infinity = std::numeric_limits<T>::infinity();
+
+/// a·b + c; one rounding on every instruction set but sse2, which has none.
+/// Delete the 512-bit branch when the oldest supported xsimd has a real fma for avx512 (8.1: multiply and add).
+template <class T>
+HEADWISE_INLINE Vector<T> fma(Vector<T> a, Vector<T> b, Vector<T> c) {
+#if defined(HEADWISE_KERNELS_AVX512)
+  if constexpr (sizeof(T) == 4) {
+    return _mm512_fmadd_ps(a, b, c);
+  } else {
+    return _mm512_fmadd_pd(a, b, c);
+  }
+#elif defined(HEADWISE_KERNELS_SSE2)
+  return a * b + c;
+#else
+  return xsimd::fma(a, b, c);
+#endif
+}
+
+/// The larger of accumulator and x. NaN never sticks in the accumulator: one in x gives NaN here, the next x replaces it.
+template <class T>
+HEADWISE_INLINE Vector<T> maximum(Vector<T> accumulator, Vector<T> x) {
+  return xsimd::max(accumulator, x);
+}
+
+/// Interleaves the low halves of each 128-bit lane: a0 b0 (a1 b1). xsimd's zip crosses lanes on 256 and 512 bits.
+template <class T>
+HEADWISE_INLINE Vector<T> unpack_low(Vector<T> a, Vector<T> b) {
+#if defined(HEADWISE_KERNELS_AVX512)
+  if constexpr (sizeof(T) == 4) return _mm512_unpacklo_ps(a, b);
+  else return _mm512_unpacklo_pd(a, b);
+#elif defined(HEADWISE_KERNELS_AVX2)
+  if constexpr (sizeof(T) == 4) return _mm256_unpacklo_ps(a, b);
+  else return _mm256_unpacklo_pd(a, b);
+#else
+  return xsimd::zip_lo(a, b);
+#endif
+}
+
+/// Interleaves the high halves of each 128-bit lane.
+template <class T>
+HEADWISE_INLINE Vector<T> unpack_high(Vector<T> a, Vector<T> b) {
+#if defined(HEADWISE_KERNELS_AVX512)
+  if constexpr (sizeof(T) == 4) return _mm512_unpackhi_ps(a, b);
+  else return _mm512_unpackhi_pd(a, b);
+#elif defined(HEADWISE_KERNELS_AVX2)
+  if constexpr (sizeof(T) == 4) return _mm256_unpackhi_ps(a, b);
+  else return _mm256_unpackhi_pd(a, b);
+#else
+  return xsimd::zip_hi(a, b);
+#endif
+}
+
+/// Elements of one 128-bit piece, and pieces of a vector.
+template <class T>
+constexpr int piece = 16 / static_cast<int>(sizeof(T));
+template <class T>
+constexpr int pieces = lanes<T> / piece<T>;
+
+/// A vector of 128-bit pieces, piece i from sources[i · step] + offset.
+template <class T>
+HEADWISE_INLINE Vector<T> load_pieces(const T* const* sources, int step, std::int64_t offset) {
+#if defined(HEADWISE_KERNELS_AVX512)
+  const auto at = [&](int i) { return sources[i * step] + offset; };
+  if constexpr (sizeof(T) == 4) {
+    __m512 x = _mm512_castps128_ps512(_mm_loadu_ps(at(0)));
+    x = _mm512_insertf32x4(x, _mm_loadu_ps(at(1)), 1);
+    x = _mm512_insertf32x4(x, _mm_loadu_ps(at(2)), 2);
+    return _mm512_insertf32x4(x, _mm_loadu_ps(at(3)), 3);
+  } else {
+    __m512d x = _mm512_castpd128_pd512(_mm_loadu_pd(at(0)));
+    x = _mm512_insertf64x2(x, _mm_loadu_pd(at(1)), 1);
+    x = _mm512_insertf64x2(x, _mm_loadu_pd(at(2)), 2);
+    return _mm512_insertf64x2(x, _mm_loadu_pd(at(3)), 3);
+  }
+#elif defined(HEADWISE_KERNELS_AVX2)
+  const auto at = [&](int i) { return sources[i * step] + offset; };
+  if constexpr (sizeof(T) == 4) {
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(at(0))), _mm_loadu_ps(at(1)), 1);
+  } else {
+    return _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(at(0))), _mm_loadu_pd(at(1)), 1);
+  }
+#else
+  (void)step;
+  return load(sources[0] + offset);
+#endif
+}
+
+/// The inverse of load_pieces: piece i goes to targets[i · step] + offset.
+template <class T>
+HEADWISE_INLINE void store_pieces(Vector<T> x, T* const* targets, int step, std::int64_t offset) {
+#if defined(HEADWISE_KERNELS_AVX512)
+  const auto at = [&](int i) { return targets[i * step] + offset; };
+  if constexpr (sizeof(T) == 4) {
+    _mm_storeu_ps(at(0), _mm512_castps512_ps128(x));
+    _mm_storeu_ps(at(1), _mm512_extractf32x4_ps(x, 1));
+    _mm_storeu_ps(at(2), _mm512_extractf32x4_ps(x, 2));
+    _mm_storeu_ps(at(3), _mm512_extractf32x4_ps(x, 3));
+  } else {
+    _mm_storeu_pd(at(0), _mm512_castpd512_pd128(x));
+    _mm_storeu_pd(at(1), _mm512_extractf64x2_pd(x, 1));
+    _mm_storeu_pd(at(2), _mm512_extractf64x2_pd(x, 2));
+    _mm_storeu_pd(at(3), _mm512_extractf64x2_pd(x, 3));
+  }
+#elif defined(HEADWISE_KERNELS_AVX2)
+  const auto at = [&](int i) { return targets[i * step] + offset; };
+  if constexpr (sizeof(T) == 4) {
+    _mm_storeu_ps(at(0), _mm256_castps256_ps128(x));
+    _mm_storeu_ps(at(1), _mm256_extractf128_ps(x, 1));
+  } else {
+    _mm_storeu_pd(at(0), _mm256_castpd256_pd128(x));
+    _mm_storeu_pd(at(1), _mm256_extractf128_pd(x, 1));
+  }
+#else
+  (void)step;
+  store(targets[0] + offset, x);
+#endif
+}
+
+/// Transposes the piece × piece blocks that lie side by side in `piece` vectors.
+template <class T>
+HEADWISE_INLINE void transpose_pieces(Vector<T> (&x)[piece<T>]) {
+  if constexpr (piece<T> == 4) {
+    const Vector<T> a = unpack_low(x[0], x[2]), b = unpack_high(x[0], x[2]);
+    const Vector<T> c = unpack_low(x[1], x[3]), d = unpack_high(x[1], x[3]);
+    x[0] = unpack_low(a, c), x[1] = unpack_high(a, c), x[2] = unpack_low(b, d), x[3] = unpack_high(b, d);
+  } else {
+    const Vector<T> a = x[0];
+    x[0] = unpack_low(a, x[1]), x[1] = unpack_high(a, x[1]);
+  }
+}
+
+/// Lane i of the result is the sum of x[i]'s lanes, added in the same order for every i. Overwrites x.
+template <class T>
+HEADWISE_INLINE Vector<T> sum_each(Vector<T> (&x)[lanes<T>]) {
+  // First inside the 128-bit pieces: `piece` vectors become one that holds their sums per piece.
+  static_for<pieces<T>>([&](auto p) __attribute__((always_inline)) {
+    constexpr int i = p * piece<T>;
+    if constexpr (piece<T> == 4) {
+      const Vector<T> a = unpack_low(x[i], x[i + 2]) + unpack_high(x[i], x[i + 2]);
+      const Vector<T> b = unpack_low(x[i + 1], x[i + 3]) + unpack_high(x[i + 1], x[i + 3]);
+      x[p] = unpack_low(a, b) + unpack_high(a, b);
+    } else {
+      x[p] = unpack_low(x[i], x[i + 1]) + unpack_high(x[i], x[i + 1]);
+    }
+  });
+  // Then across the pieces.
+#if defined(HEADWISE_KERNELS_AVX512)
+  if constexpr (sizeof(T) == 4) {
+    const __m512 a = _mm512_add_ps(_mm512_shuffle_f32x4(x[0], x[1], 0x88), _mm512_shuffle_f32x4(x[0], x[1], 0xDD));
+    const __m512 b = _mm512_add_ps(_mm512_shuffle_f32x4(x[2], x[3], 0x88), _mm512_shuffle_f32x4(x[2], x[3], 0xDD));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xDD));
+  } else {
+    const __m512d a = _mm512_add_pd(_mm512_shuffle_f64x2(x[0], x[1], 0x88), _mm512_shuffle_f64x2(x[0], x[1], 0xDD));
+    const __m512d b = _mm512_add_pd(_mm512_shuffle_f64x2(x[2], x[3], 0x88), _mm512_shuffle_f64x2(x[2], x[3], 0xDD));
+    return _mm512_add_pd(_mm512_shuffle_f64x2(a, b, 0x88), _mm512_shuffle_f64x2(a, b, 0xDD));
+  }
+#elif defined(HEADWISE_KERNELS_AVX2)
+  if constexpr (sizeof(T) == 4) {
+    return _mm256_add_ps(_mm256_permute2f128_ps(x[0], x[1], 0x20), _mm256_permute2f128_ps(x[0], x[1], 0x31));
+  } else {
+    return _mm256_add_pd(_mm256_permute2f128_pd(x[0], x[1], 0x20), _mm256_permute2f128_pd(x[0], x[1], 0x31));
+  }
+#else
+  return x[0];
+#endif
+}
+
+/// Largest and sum of all lanes, in a fixed order.
+template <class T, class Combine>
+HEADWISE_INLINE T reduce(Vector<T> x, Combine combine) {
+  T lane[lanes<T>];
+  store(lane, x);
+  for (int width = lanes<T> / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) lane[i] = combine(lane[i], lane[i + width]);
+  }
+  return lane[0];
+}
+
+/// Hints that a cache line will be read: into the first level, or into the second.
+HEADWISE_INLINE void prefetch_near(const void* line) { __builtin_prefetch(line, 0, 3); }
+HEADWISE_INLINE void prefetch_far(const void* line) { __builtin_prefetch(line, 0, 2); }
+
+}  // namespace
+}  // namespace headwise::detail

@@ -1,0 +1,162 @@
+// Online softmax of a score tile: reference, exponentials, sums. Everything is per lane, nothing is horizontal.
+#pragma once
+
+#include "kernels/exp2.hpp"
+#include "kernels/kernel_table.hpp"
+#include "kernels/scores.hpp"
+#include "kernels/simd.hpp"
+
+namespace headwise::detail {
+namespace {
+
+/// How far, in powers of two, a maximum may pass the reference before the reference moves: weights stay below 2^8.
+template <class T>
+constexpr T reference_slack = T(8);
+
+/// Up to this size of the reference, score accumulators start at −reference instead of 0: further off, adding scores
+/// to it would lose their low bits (the first keys biased by −1e4 would spoil all later ones).
+template <class T>
+constexpr T largest_start = T(32);
+
+/// Moves the references of one vector of rows and says what the exponential pass must subtract.
+template <class T>
+HEADWISE_INLINE void move_reference(const RowState<T>& state, int row) {
+  const Vector<T> zero(T(0)), none(-infinity<T>);
+  const Vector<T> before = load(state.reference + row);
+  const Vector<T> start = load(state.start + row);
+  const Vector<T> largest = load(state.maximum + row);
+  // With a start of −reference the maximum is relative already; such a reference is finite, and 0 starts at 0 too.
+  const auto relative = start != zero;
+  const auto fresh = before == none;
+  const Vector<T> offset = xsimd::select(relative | fresh, zero, before);
+  const Vector<T> growth = xsimd::select(fresh, largest, largest - offset);
+  const auto moves = xsimd::select(fresh, largest, growth - Vector<T>(reference_slack<T>)) >
+                     xsimd::select(fresh, none, zero);
+  const Vector<T> absolute = xsimd::select(relative, largest - start, largest);
+  const Vector<T> reference = xsimd::select(moves, absolute, before);
+  const auto alive = reference != none;
+  // Operands are selected before they are subtracted: −∞ − (−∞) would raise FE_INVALID.
+  const auto kept = fresh | !moves;
+  const Vector<T> factor = exp2(xsimd::select(kept, zero, before) - xsimd::select(kept, zero, reference));
+  store(state.factor + row, factor);
+  store(state.reference + row, reference);
+  store(state.shift + row, xsimd::select(alive, xsimd::select(relative, reference + start, reference), zero));
+  store(state.sum + row, load(state.sum + row) * factor);
+  const auto small = xsimd::abs(reference) <= Vector<T>(largest_start<T>);
+  store(state.start + row, xsimd::select(small, zero - reference, zero));
+}
+
+/// Weights of one span, and their sums over its keys.
+template <class T, int Vectors, bool Shift, bool Mark>
+HEADWISE_INLINE void weigh_span(const BlockArguments<T, T>& block, const KeySpan& span, T* sums) {
+  const int row = span.first_vector * lanes<T>;
+  Vector<T> sum[Vectors], shift[Vectors];
+  static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
+    sum[v] = load(sums + row + v * lanes<T>);
+    shift[v] = load(block.state.shift + row + v * lanes<T>);
+  });
+  T* scores = block.scores + static_cast<std::int64_t>(span.first_key) * block.row_stride + row;
+#pragma GCC unroll 2
+  for (int j = 0; j < span.keys; ++j, scores += block.row_stride) {
+    static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
+      const Vector<T> score = load(scores + v * lanes<T>);
+      Vector<T> weight = exp2(Shift ? score - shift[v] : score);
+      sum[v] += weight;
+      if constexpr (Mark) weight = xsimd::select(score == Vector<T>(-infinity<T>), Vector<T>(T(-0.0)), weight);
+      store(scores + v * lanes<T>, weight);
+    });
+  }
+  static_for<Vectors>([&](auto v) __attribute__((always_inline)) { store(sums + row + v * lanes<T>, sum[v]); });
+}
+
+template <class T, int Vectors, bool Shift, bool Mark>
+[[gnu::noinline]] void weigh(const BlockArguments<T, T>& block, const KeySpan& span, T* sums) {
+  weigh_span<T, Vectors, Shift, Mark>(block, span, sums);
+}
+
+/// Pairs outside a span's vectors are excluded: weight 0.
+template <class T>
+HEADWISE_INLINE void clear_outside(const BlockArguments<T, T>& block, const KeySpan& span, T zero) {
+  const int begin = span.first_vector * lanes<T>, end = begin + span.vectors * lanes<T>;
+  T* scores = block.scores + static_cast<std::int64_t>(span.first_key) * block.row_stride;
+  for (int j = 0; j < span.keys; ++j, scores += block.row_stride) {
+    for (int row = 0; row < begin; row += lanes<T>) store(scores + row, Vector<T>(zero));
+    for (int row = end; row < block.row_stride; row += lanes<T>) store(scores + row, Vector<T>(zero));
+  }
+}
+
+template <class T>
+void softmax(const BlockArguments<T, T>& block, bool mark_excluded) {
+  const RowState<T>& state = block.state;
+  T sums[Isa::tile_vectors * lanes<T>];
+  bool shifted = false;
+  for (int row = 0; row < block.row_stride; row += lanes<T>) {
+    move_reference(state, row);
+    shifted = shifted || xsimd::any(load(state.shift + row) != Vector<T>(T(0)));
+    store(sums + row, Vector<T>(T(0)));
+  }
+  for (int s = 0; s < block.num_spans; ++s) {
+    const KeySpan& span = block.spans[s];
+    with_vectors(span.vectors, [&](auto vectors) {
+      if (mark_excluded) {
+        weigh<T, vectors, true, true>(block, span, sums);
+      } else if (shifted) {
+        weigh<T, vectors, true, false>(block, span, sums);
+      } else {
+        weigh<T, vectors, false, false>(block, span, sums);
+      }
+    });
+    clear_outside(block, span, mark_excluded ? T(-0.0) : T(0));
+  }
+  for (int row = 0; row < block.row_stride; row += lanes<T>) {
+    store(state.sum + row, load(state.sum + row) + load(sums + row));
+  }
+}
+
+template <class T>
+void finish(const RowState<T>& state, int row_stride) {
+  const Vector<T> zero(T(0)), one(T(1));
+  for (int row = 0; row < row_stride; row += lanes<T>) {
+    const Vector<T> sum = load(state.sum + row);
+    const auto dead = sum == zero;
+    store(state.inverse + row, xsimd::select(dead, zero, one / xsimd::select(dead, one, sum)));
+  }
+}
+
+/// Recompute pass: scores → final weights, transposed to the caller's rows.
+template <class T>
+void store_weights(const BlockArguments<T, T>& block, int keys, int rows, T* const* target, std::int64_t key_stride) {
+  const int row_stride = block.row_stride;
+  for (int s = 0; s < block.num_spans; ++s) {
+    const KeySpan& span = block.spans[s];
+    clear_outside(block, span, T(-infinity<T>));
+  }
+  for (int row = 0; row < rows; row += lanes<T>) {
+    const Vector<T> inverse = load(block.state.inverse + row), reference = load(block.state.reference + row);
+    const Vector<T> none(-infinity<T>), zero(T(0));
+    const Vector<T> shift = xsimd::select(reference == none, zero, reference);
+    const auto weight = [&](int j) __attribute__((always_inline)) {
+      const Vector<T> score = load(block.scores + static_cast<std::int64_t>(j) * row_stride + row);
+      return xsimd::select(score == none, zero, exp2(score - shift) * inverse);
+    };
+    int j = 0;
+    if (key_stride == 1 && row + lanes<T> <= rows) {
+      for (; j + piece<T> <= keys; j += piece<T>) {
+        Vector<T> x[piece<T>];
+        static_for<piece<T>>([&](auto i) __attribute__((always_inline)) { x[i] = weight(j + i); });
+        transpose_pieces(x);
+        static_for<piece<T>>([&](auto i) __attribute__((always_inline)) {
+          store_pieces(x[i], target + row + i, piece<T>, j);
+        });
+      }
+    }
+    for (; j < keys; ++j) {
+      T lane[lanes<T>];
+      store(lane, weight(j));
+      for (int r = 0; r < lanes<T> && row + r < rows; ++r) target[row + r][j * key_stride] = lane[r];
+    }
+  }
+}
+
+}  // namespace
+}  // namespace headwise::detail

@@ -1,0 +1,120 @@
+// Weighted sum of values of one tile and key block: lanes are features, written straight to the rows of the output.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/kernel_table.hpp"
+#include "kernels/simd.hpp"
+
+namespace headwise::detail {
+namespace {
+
+/// (what is there · factor + sum) · inverse, each part where it applies.
+template <class T>
+HEADWISE_INLINE void put_values(const ValueArguments<T, T>& block, int row, std::int64_t offset, Vector<T> sum) {
+  T* target = block.output[row] + offset;
+  if (!block.first) sum = fma(load(target), Vector<T>(block.factor[row]), sum);
+  if (block.inverse != nullptr) sum *= Vector<T>(block.inverse[row]);
+  store(target, sum);
+}
+
+/// A register tile of `RowCount` rows × `Vectors` feature vectors over the keys [begin, end): every value vector is
+/// loaded once per key and used for all rows, every weight is broadcast once and used for all features.
+template <class T, int RowCount, int Vectors>
+HEADWISE_INLINE void value_tile(const ValueArguments<T, T>& block, int row, int begin, int end, std::int64_t offset) {
+  Vector<T> sum[RowCount][Vectors];
+  static_for<RowCount>([&](auto r) __attribute__((always_inline)) {
+    static_for<Vectors>([&](auto f) __attribute__((always_inline)) { sum[r][f] = Vector<T>(T(0)); });
+  });
+  const T* weight = block.weights + static_cast<std::int64_t>(begin) * block.row_stride + row;
+  const T* value = block.value.data + begin * block.value.stride + offset;
+#pragma GCC unroll 4
+  for (int j = begin; j < end; ++j) {
+    Vector<T> feature[Vectors];
+    static_for<Vectors>([&](auto f) __attribute__((always_inline)) { feature[f] = load(value + f * lanes<T>); });
+    static_for<RowCount>([&](auto r) __attribute__((always_inline)) {
+      const Vector<T> factor(weight[r]);
+      static_for<Vectors>([&](auto f) __attribute__((always_inline)) {
+        sum[r][f] = fma(factor, feature[f], sum[r][f]);
+      });
+    });
+    weight += block.row_stride;
+    value += block.value.stride;
+  }
+  static_for<RowCount>([&](auto r) __attribute__((always_inline)) {
+    static_for<Vectors>([&](auto f) __attribute__((always_inline)) {
+      put_values(block, row + r, offset + f * lanes<T>, sum[r][f]);
+    });
+  });
+}
+
+/// The keys that `count` rows from `row` on may attend; per-row limits do not decrease.
+struct KeyLimits {
+  int begin;
+  int end;
+};
+
+template <class T>
+HEADWISE_INLINE KeyLimits key_limits(const ValueArguments<T, T>& block, int row, int count) {
+  const int begin = block.first_key != nullptr ? block.first_key[row] : 0;
+  const int end = block.last_key != nullptr ? block.last_key[row + count - 1] : block.keys;
+  return {begin, std::max(begin, end)};
+}
+
+/// All rows of one group of feature vectors: full register tiles, then one of exactly the rows that are left.
+template <class T, int RowCount, int Vectors>
+HEADWISE_INLINE void value_rows(const ValueArguments<T, T>& block, int row, std::int64_t offset) {
+  if constexpr (RowCount > 0) {
+    for (; row + RowCount <= block.rows; row += RowCount) {
+      const KeyLimits keys = key_limits(block, row, RowCount);
+      value_tile<T, RowCount, Vectors>(block, row, keys.begin, keys.end, offset);
+    }
+    if (row < block.rows) value_rows<T, RowCount - 1, Vectors>(block, row, offset);
+  }
+}
+
+template <class T, int Vectors>
+[[gnu::noinline]] void value_features(const ValueArguments<T, T>& block, std::int64_t offset) {
+  value_rows<T, Isa::value_rows(Vectors), Vectors>(block, 0, offset);
+}
+
+template <class Function, int Vectors = Isa::max_value_vectors>
+HEADWISE_INLINE void with_value_vectors(int vectors, Function&& function) {
+  if constexpr (Vectors > 1) {
+    if (vectors < Vectors) return with_value_vectors<Function, Vectors - 1>(vectors, static_cast<Function&&>(function));
+  }
+  function(std::integral_constant<int, Vectors>{});
+}
+
+template <class T>
+void values(const ValueArguments<T, T>& block) {
+  std::int64_t offset = 0;
+  for (int left = block.value_vectors; left > 0;) {
+    const int count = Isa::value_vectors(left);
+    with_value_vectors(count, [&](auto vectors) { value_features<T, vectors>(block, offset); });
+    offset += count * lanes<T>;
+    left -= count;
+  }
+}
+
+/// Rare: some value of the block is not finite, so excluded keys (weight −0) must not be multiplied. Attended keys are
+/// added in the order and with the roundings of `values`.
+template <class T>
+void values_careful(const ValueArguments<T, T>& block) {
+  for (int row = 0; row < block.rows; ++row) {
+    for (int f = 0; f < block.value_vectors; ++f) {
+      const std::int64_t offset = f * lanes<T>;
+      Vector<T> sum(T(0));
+      for (int j = 0; j < block.keys; ++j) {
+        const T weight = block.weights[static_cast<std::int64_t>(j) * block.row_stride + row];
+        if (std::signbit(weight)) continue;
+        sum = fma(Vector<T>(weight), load(block.value.data + j * block.value.stride + offset), sum);
+      }
+      put_values(block, row, offset, sum);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace headwise::detail

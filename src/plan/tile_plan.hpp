@@ -1,0 +1,35 @@
+// Decisions about tiles and chunks: pure functions of instruction set, types, head sizes, strides and a sequence's own
+// number of rows; never of batch, threads, caches or machine, so that bits do not depend on those.
+#pragma once
+
+#include <cstdint>
+
+#include "headwise/attention.hpp"
+
+namespace headwise::detail {
+
+/// Rows of one key/value head: the queries of its heads, position by position. Row r is query r / group of head
+/// first + r % group, so a tile of grouped heads shares every key and value it reads.
+constexpr std::int64_t folded_rows(std::int64_t query_length, std::int64_t group) { return query_length * group; }
+
+/// Few rows read keys once at memory speed with features as lanes; more rows fill the lanes of a tile. From half a
+/// vector of rows on the tile's shared products win even when keys come from memory.
+constexpr KernelPath choose_path(std::int64_t rows, int lanes) {
+  return 2 * rows <= lanes ? KernelPath::row_dot : KernelPath::query_tile;
+}
+
+/// Rows that lie 2 KiB or more apart fall into few cache sets and evict each other (measured on AVX-512, D = 64,
+/// N = 1024: 84 % of peak becomes 54–79 %); copying them costs 1–2 %.
+constexpr bool rows_are_far(std::int64_t stride, std::int64_t features, std::int64_t element_size) {
+  const std::int64_t distance = stride < 0 ? -stride : stride;
+  return distance != features && distance >= 2048 / element_size;
+}
+
+/// Keys of one task of the row-dot path, and of its inner steps. Partial results are merged in order.
+constexpr int chunk_keys = 512;
+constexpr int step_keys = 64;
+
+/// Useful work, in multiply-adds, below which a call stays on one thread: about 20 µs.
+constexpr double serial_work = 1e6;
+
+}  // namespace headwise::detail

@@ -1,0 +1,58 @@
+// Scratch memory: one aligned block per call, carved into arrays.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <new>
+#include <span>
+
+namespace headwise::detail {
+
+/// Alignment of a workspace and of every array in it: a cache line, and the largest vector.
+constexpr std::size_t workspace_alignment = 64;
+
+constexpr std::size_t round_to_alignment(std::size_t bytes) {
+  return (bytes + workspace_alignment - 1) / workspace_alignment * workspace_alignment;
+}
+
+/// Hands out consecutive aligned arrays. Without memory it only measures: lay out twice with the same code, first to
+/// learn the size.
+class Carver {
+ public:
+  explicit Carver(std::byte* memory = nullptr) : memory_(memory) {}
+
+  template <class T>
+  T* take(std::size_t count) {
+    T* array = memory_ == nullptr ? nullptr : reinterpret_cast<T*>(memory_ + used_);
+    used_ += round_to_alignment(count * sizeof(T));
+    return array;
+  }
+
+  std::size_t used() const { return used_; }
+
+ private:
+  std::byte* memory_;
+  std::size_t used_ = 0;
+};
+
+/// The caller's memory where it gave some, else an allocation of the call's own.
+class Workspace {
+ public:
+  /// \throws std::bad_alloc
+  Workspace(std::span<std::byte> given, std::size_t bytes) : data_(given.data()) {
+    if (!given.empty() || bytes == 0) return;
+    owned_.reset(static_cast<std::byte*>(::operator new(bytes, std::align_val_t{workspace_alignment})));
+    data_ = owned_.get();
+  }
+
+  std::byte* data() const { return data_; }
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const { ::operator delete(memory, std::align_val_t{workspace_alignment}); }
+  };
+  std::unique_ptr<std::byte, Free> owned_;
+  std::byte* data_;
+};
+
+}  // namespace headwise::detail
