@@ -1,0 +1,235 @@
+// Which keys rows attend, where blocks end, and how blocks are cut into spans: tables, and brute force over random
+// ranges.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "plan/key_blocks.hpp"
+#include "support/environment.hpp"
+
+namespace headwise::test {
+namespace {
+
+using detail::KeyRange;
+using detail::KeySpan;
+
+constexpr std::int64_t lowest = std::numeric_limits<std::int64_t>::min();
+constexpr std::int64_t largest = std::numeric_limits<std::int64_t>::max();
+
+TEST_CASE("key_blocks: attended keys") {
+  struct Case {
+    std::int64_t position;
+    bool causal;
+    std::int64_t key_length;
+    KeyRange expected;
+  };
+  for (const Case& c : {Case{0, false, 10, {0, 10}},
+                        {-5, false, 10, {0, 10}},
+                        {lowest, false, 10, {0, 10}},
+                        {largest, false, 10, {0, 10}},
+                        {3, false, 0, {0, 0}},
+                        {0, true, 10, {0, 1}},
+                        {8, true, 10, {0, 9}},
+                        {9, true, 10, {0, 10}},
+                        {10, true, 10, {0, 10}},
+                        {largest, true, 10, {0, 10}},
+                        {largest - 1, true, largest, {0, largest}},
+                        {largest, true, largest, {0, largest}},
+                        {-1, true, 10, {0, 0}},
+                        {-2, true, 10, {0, 0}},
+                        {lowest, true, 10, {0, 0}},
+                        {lowest, true, largest, {0, 0}},
+                        {0, true, 0, {0, 0}},
+                        {-1, true, 0, {0, 0}}}) {
+    CAPTURE(c.position);
+    CAPTURE(c.causal);
+    CAPTURE(c.key_length);
+    CHECK(detail::attended_keys(c.position, c.causal, c.key_length) == c.expected);
+  }
+}
+
+TEST_CASE("key_blocks: attended keys agree with the definition and do not decrease") {
+  for (std::int64_t key_length = 0; key_length < 6; ++key_length) {
+    KeyRange before{0, 0};
+    for (std::int64_t position = -4; position < 9; ++position) {
+      const KeyRange range = detail::attended_keys(position, true, key_length);
+      for (std::int64_t key = 0; key < key_length; ++key) {
+        CHECK((key >= range.begin && key < range.end) == (key <= position));
+      }
+      CHECK(range.begin >= before.begin);
+      CHECK(range.end >= before.end);
+      before = range;
+    }
+  }
+}
+
+TEST_CASE("key_blocks: a range is empty where it does not end after it begins") {
+  CHECK(KeyRange{0, 0}.empty());
+  CHECK(KeyRange{5, 3}.empty());
+  CHECK(!KeyRange{3, 5}.empty());
+}
+
+TEST_CASE("key_blocks: ends of blocks") {
+  struct Case {
+    std::int64_t begin, end, expected;
+  };
+  for (const Case& c : {Case{0, 1, 1},
+                        {0, 96, 96},
+                        {0, 97, 97},
+                        {0, 160, 160},
+                        {0, 161, 96},
+                        {0, 1000, 96},
+                        {96, 256, 256},
+                        {96, 257, 192},
+                        {1, 161, 161},
+                        {1, 162, 96},
+                        {95, 1000, 96},
+                        {97, 1000, 192},
+                        {960, 1000, 1000},
+                        {largest - 160, largest, largest},
+                        {largest - 161, largest, (largest - 161) / 96 * 96 + 96},
+                        {0, largest, 96}}) {
+    CAPTURE(c.begin);
+    CAPTURE(c.end);
+    CHECK(detail::block_end(c.begin, c.end, 96, 160) == c.expected);
+  }
+}
+
+TEST_CASE("key_blocks: blocks cover all keys, none too large or needlessly short, ends depend on positions only") {
+  for (std::int64_t begin = 0; begin < 200; begin += 7) {
+    for (std::int64_t end = begin + 1; end < begin + 700; ++end) {
+      int blocks = 0;
+      for (std::int64_t key = begin; key < end; ++blocks) {
+        const std::int64_t next = detail::block_end(key, end, 96, 160);
+        REQUIRE(next > key);
+        REQUIRE(next <= end);
+        REQUIRE(next - key <= 160);
+        REQUIRE((next == end || next % 96 == 0));
+        // A last block shorter than the rest that one block takes follows only a boundary that was due anyway.
+        if (next == end && blocks > 0) REQUIRE(next - key > 160 - 96);
+        key = next;
+      }
+    }
+  }
+}
+
+/// Ranges of rows that do not decrease, within [0, most).
+std::vector<KeyRange> random_ranges(std::mt19937_64& engine, int rows, std::int64_t most, bool from_first_key) {
+  const auto below = [&](std::int64_t end) {
+    return static_cast<std::int64_t>(engine() % static_cast<std::uint64_t>(end));
+  };
+  std::vector<std::int64_t> begins, ends;
+  const std::int64_t low = below(most), span = 1 + below(most);
+  for (int r = 0; r < rows; ++r) {
+    begins.push_back(from_first_key ? 0 : below(most));
+    ends.push_back(std::min(most, low + below(span + 1)));
+  }
+  std::sort(begins.begin(), begins.end());
+  std::sort(ends.begin(), ends.end());
+  std::vector<KeyRange> ranges;
+  for (std::size_t r = 0; r < begins.size(); ++r) ranges.push_back({begins[r], ends[r]});
+  return ranges;
+}
+
+/// What must hold for the spans of a block, whatever the ranges.
+void check_spans(const std::vector<KeyRange>& range, int lanes, KeyRange block) {
+  const int rows = static_cast<int>(range.size()), vectors = (rows + lanes - 1) / lanes;
+  const int keys = static_cast<int>(block.end - block.begin);
+  KeyRange interior{0, largest};
+  for (const KeyRange& row : range) {
+    interior = {std::max(interior.begin, row.begin), std::min(interior.end, row.end)};
+  }
+  const int most = detail::max_spans(keys, lanes);
+  std::vector<KeySpan> spans(static_cast<std::size_t>(most) + 8, KeySpan{-1, -1, -1, -1, false});
+  const int count = detail::make_spans(range.data(), rows, lanes, block, interior, spans.data());
+  REQUIRE(count >= 1);
+  REQUIRE(count <= most);
+  REQUIRE(spans[static_cast<std::size_t>(count)].keys == -1);
+  int next_key = 0;
+  for (int s = 0; s < count; ++s) {
+    const KeySpan& span = spans[static_cast<std::size_t>(s)];
+    REQUIRE(span.first_key == next_key);  // in order, every key once
+    REQUIRE(span.keys > 0);
+    REQUIRE(span.first_vector >= 0);
+    REQUIRE(span.vectors >= 1);
+    REQUIRE(span.first_vector + span.vectors <= vectors);
+    next_key += span.keys;
+    bool complete = true, attended_outside = false;
+    for (int r = 0; r < rows; ++r) {
+      const bool inside = r / lanes >= span.first_vector && r / lanes < span.first_vector + span.vectors;
+      const std::int64_t first = block.begin + span.first_key, last = first + span.keys;
+      const KeyRange& own = range[static_cast<std::size_t>(r)];
+      complete = complete && (!inside || (own.begin <= first && own.end >= last));
+      attended_outside =
+          attended_outside || (!inside && std::max(own.begin, first) < std::min(own.end, last));
+    }
+    REQUIRE((span.masked || complete));
+    REQUIRE(!attended_outside);
+  }
+  REQUIRE(next_key == keys);
+}
+
+TEST_CASE("key_blocks: spans of random ranges") {
+  std::mt19937_64 engine(5);
+  const auto below = [&](int end) { return static_cast<int>(engine() % static_cast<std::uint64_t>(end)); };
+  for (const int lanes : {2, 4, 8, 16}) {
+    for (int repeat = 0; repeat < (reduced_grid() ? 300 : 3000); ++repeat) {
+      const std::vector<KeyRange> range = random_ranges(engine, 1 + below(4 * lanes), 1 + below(300), repeat % 2 == 0);
+      // Any stretch of keys: more than the union of the ranges, which is what drivers ask for.
+      const std::int64_t begin = below(200);
+      check_spans(range, lanes, {begin, begin + 1 + below(160)});
+    }
+  }
+}
+
+TEST_CASE("key_blocks: spans of causal tiles, far into long sequences, too") {
+  for (const int lanes : {2, 4, 8, 16}) {
+    const int rows = 4 * lanes;
+    for (const std::int64_t offset : {std::int64_t{0}, std::int64_t{-5}, std::int64_t{1000}, largest - 400}) {
+      for (const int group : {1, 3}) {
+        std::vector<KeyRange> range;
+        for (int r = 0; r < rows; ++r) range.push_back(detail::attended_keys(offset + r / group, true, largest));
+        const std::int64_t end = range.back().end;
+        for (std::int64_t begin = std::max<std::int64_t>(0, end - 300); begin < end; begin += 37) {
+          check_spans(range, lanes, {begin, std::min(begin + 160, end)});
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("key_blocks: one unmasked span where all rows attend the whole block") {
+  const std::vector<KeyRange> range(7, {0, 500});
+  KeySpan spans[32];
+  REQUIRE(detail::make_spans(range.data(), 7, 4, {96, 192}, {0, 500}, spans) == 1);
+  CHECK(spans[0].first_key == 0);
+  CHECK(spans[0].keys == 96);
+  CHECK(spans[0].first_vector == 0);
+  CHECK(spans[0].vectors == 2);
+  CHECK(!spans[0].masked);
+}
+
+TEST_CASE("key_blocks: steps on the diagonal leave out the vectors above it") {
+  std::vector<KeyRange> range;
+  for (int r = 0; r < 32; ++r) range.push_back({0, r + 1});
+  KeySpan spans[32];
+  const int count = detail::make_spans(range.data(), 32, 8, {0, 32}, {0, 1}, spans);
+  // Key 0 is everybody's; the others come in steps of 8.
+  REQUIRE(count == 5);
+  CHECK(!spans[0].masked);
+  CHECK(spans[0].keys == 1);
+  for (int step = 1; step < 5; ++step) {
+    CHECK(spans[step].masked);
+    CHECK(spans[step].first_key == 1 + 8 * (step - 1));
+    CHECK(spans[step].first_vector == step - 1);
+    CHECK(spans[step].vectors == 5 - step);
+  }
+}
+
+}  // namespace
+}  // namespace headwise::test

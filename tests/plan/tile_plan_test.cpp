@@ -1,0 +1,67 @@
+// The pure functions that decide about tiles, as tables.
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <limits>
+
+#include "plan/tile_plan.hpp"
+
+namespace headwise::test {
+namespace {
+
+TEST_CASE("tile_plan: the path of a number of rows") {
+  struct Case {
+    std::int64_t rows;
+    int lanes;
+    KernelPath expected;
+  };
+  for (const Case& c : {Case{1, 2, KernelPath::row_dot},
+                        {2, 2, KernelPath::query_tile},
+                        {2, 4, KernelPath::row_dot},
+                        {3, 4, KernelPath::query_tile},
+                        {4, 8, KernelPath::row_dot},
+                        {5, 8, KernelPath::query_tile},
+                        {1, 16, KernelPath::row_dot},
+                        {8, 16, KernelPath::row_dot},
+                        {9, 16, KernelPath::query_tile},
+                        {std::int64_t{1} << 40, 16, KernelPath::query_tile}}) {
+    CAPTURE(c.rows);
+    CAPTURE(c.lanes);
+    CHECK(detail::choose_path(c.rows, c.lanes) == c.expected);
+  }
+}
+
+TEST_CASE("tile_plan: rows of a key/value head") {
+  CHECK(detail::folded_rows(7, 1) == 7);
+  CHECK(detail::folded_rows(7, 4) == 28);
+  CHECK(detail::folded_rows(std::int64_t{1} << 33, 8) == std::int64_t{1} << 36);
+}
+
+TEST_CASE("tile_plan: rows that lie far apart") {
+  struct Case {
+    std::int64_t stride, features, element_size;
+    bool expected;
+  };
+  for (const Case& c : {Case{64, 64, 4, false},
+                        {511, 64, 4, false},
+                        {512, 64, 4, true},
+                        {-511, 64, 4, false},
+                        {-512, 64, 4, true},
+                        {255, 64, 8, false},
+                        {256, 64, 8, true},
+                        {0, 64, 4, false},
+                        {1024, 1024, 4, false},  // side by side, however long
+                        {-1024, 1024, 4, false},
+                        {1025, 1024, 4, true},
+                        {std::numeric_limits<std::int64_t>::max(), 64, 4, true}}) {
+    CAPTURE(c.stride);
+    CAPTURE(c.features);
+    CAPTURE(c.element_size);
+    CHECK(detail::rows_are_far(c.stride, c.features, c.element_size) == c.expected);
+  }
+}
+
+TEST_CASE("tile_plan: chunks of keys are whole steps") { CHECK(detail::chunk_keys % detail::step_keys == 0); }
+
+}  // namespace
+}  // namespace headwise::test

@@ -1,0 +1,131 @@
+/// \file
+/// Comparing what attention() wrote with the reference, element by element, within the error bound.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "headwise/attention.hpp"
+#include "reference/attention_reference.hpp"
+#include "support/error_bound.hpp"
+
+namespace headwise::test {
+
+/// What came out of comparing; reports of several cases add up.
+struct Report {
+  std::int64_t elements = 0;    ///< compared
+  std::int64_t violations = 0;  ///< outside the bound
+  std::string first_violation;
+  long double worst_share = 0;          ///< largest error as a share of what is allowed
+  long double squared_error = 0;        ///< of the outputs
+  long double plain_squared_error = 0;  ///< of the outputs of the plain implementation
+  std::int64_t outputs = 0;             ///< outputs that both were compared on
+
+  void add(const Report& other) {
+    if (violations == 0) first_violation = other.first_violation;
+    elements += other.elements;
+    violations += other.violations;
+    worst_share = std::max(worst_share, other.worst_share);
+    squared_error += other.squared_error;
+    plain_squared_error += other.plain_squared_error;
+    outputs += other.outputs;
+  }
+  long double error() const { return rms(squared_error); }
+  long double plain_error() const { return rms(plain_squared_error); }
+
+ private:
+  long double rms(long double sum) const {
+    return outputs == 0 ? 0 : std::sqrt(sum / static_cast<long double>(outputs));
+  }
+};
+
+/// Up to `count` rows of a problem, spread evenly, the first and the last among them.
+inline std::vector<RowIndex> choose_rows(const AttentionShape& shape, std::int64_t count) {
+  const std::int64_t total = shape.batch * shape.num_heads * shape.query_length;
+  const std::int64_t chosen = std::min(total, count);
+  std::vector<RowIndex> rows;
+  for (std::int64_t n = 0; n < chosen; ++n) {
+    const std::int64_t flat = chosen == 1 ? 0 : n * (total - 1) / (chosen - 1);
+    const std::int64_t sequence = flat / shape.query_length;
+    rows.push_back({sequence / shape.num_heads, sequence % shape.num_heads, flat % shape.query_length});
+  }
+  return rows;
+}
+
+/// Compares the elements of one row.
+template <class T>
+class RowCheck {
+ public:
+  using Real = ReferenceTypeOf<T>;
+  RowCheck(Report& report, RowIndex row) : report_(report), row_(row) {}
+
+  /// NaN is expected to be NaN, an infinity that infinity; where nothing is allowed the sign of zero counts, too.
+  void compare(const char* tensor, std::int64_t column, T got, Real expected, Real allowed) {
+    ++report_.elements;
+    const Real error = std::abs(static_cast<Real>(got) - expected);
+    bool good = error <= allowed && (allowed > 0 || std::signbit(got) == std::signbit(expected));
+    if (std::isnan(expected)) good = std::isnan(got);
+    if (std::isinf(expected)) good = static_cast<Real>(got) == expected;
+    if (good && allowed > 0 && std::isfinite(expected)) {
+      report_.worst_share = std::max(report_.worst_share, static_cast<long double>(error / allowed));
+    }
+    if (good || ++report_.violations > 1) return;
+    std::ostringstream text;
+    text.precision(std::numeric_limits<T>::max_digits10);
+    text << tensor << "[" << row_.batch << ", " << row_.head << ", " << row_.query;
+    if (column >= 0) text << ", " << column;
+    text << "] is " << got << ", expected " << expected << " within " << allowed;
+    report_.first_violation = text.str();
+  }
+
+ private:
+  Report& report_;
+  RowIndex row_;
+};
+
+/// Compares the given rows of all outputs with the reference; on request measures the plain implementation, too.
+template <class T>
+Report check_rows(const AttentionArguments<T>& arguments, const AttentionOptions& options,
+                  const std::vector<RowIndex>& rows, bool measure_plain = false) {
+  using Real = ReferenceTypeOf<T>;
+  Report report;
+  for (const RowIndex& row : rows) {
+    const ReferenceRow<Real> reference = reference_row<Real>(arguments, options, row);
+    const RowBound<Real> bound = error_bound(reference, arguments, row);
+    const bool dead = reference.maximum == -std::numeric_limits<Real>::infinity();
+    RowCheck<T> check(report, row);
+    for (std::size_t c = 0; c < reference.output.size(); ++c) {
+      const auto column = static_cast<std::int64_t>(c);
+      const T got = arguments.output(row.batch, row.head, row.query, column);
+      check.compare("output", column, got, reference.output[c], dead ? 0 : bound.output[c]);
+      const Real error = static_cast<Real>(got) - reference.output[c];
+      report.squared_error += static_cast<long double>(error) * static_cast<long double>(error);
+    }
+    if (arguments.weights) {
+      for (std::size_t j = 0; j < reference.weight.size(); ++j) {
+        const auto column = static_cast<std::int64_t>(j);
+        const T got = (*arguments.weights)(row.batch, row.head, row.query, column);
+        check.compare("weights", column, got, reference.weight[j], dead ? 0 : bound.weights[j]);
+      }
+    }
+    if (arguments.logsumexp) {
+      const T got = (*arguments.logsumexp)(row.batch, row.head, row.query);
+      check.compare("logsumexp", -1, got, reference.logsumexp, bound.logsumexp);
+    }
+    if (!measure_plain) continue;
+    const ReferenceRow<T> plain = reference_row<T>(arguments, options, row);
+    for (std::size_t c = 0; c < reference.output.size(); ++c) {
+      const auto error = static_cast<long double>(static_cast<Real>(plain.output[c]) - reference.output[c]);
+      report.plain_squared_error += error * error;
+    }
+    report.outputs += static_cast<std::int64_t>(reference.output.size());
+  }
+  return report;
+}
+
+}  // namespace headwise::test
