@@ -2,12 +2,14 @@
 //
 //   headwise_shares [options] [prefix of a case name ...]      without a prefix: all cases
 //   HEADWISE_ISA=avx2 headwise_shares prefill-f32-d64 causal
+//   headwise_shares options-f32                                what every option costs beside the plain call
 //
 // --threads=N, --repeats=N, --list: only the names; --thread-time: count only the time on a processor, for one thread
 // on a machine that is busy with something else.
 //
 // The limit (peak of multiply-adds, or read bandwidth for decode) is read again right before and after every sample,
-// because clock rates and neighbours change within seconds.
+// because clock rates and neighbours change within seconds. Options are compared with a call without them, taken right
+// before and after.
 
 #include <algorithm>
 #include <cstdio>
@@ -21,6 +23,7 @@
 #include "support/cases.hpp"
 #include "support/clock.hpp"
 #include "support/machine_peak.hpp"
+#include "support/option_cases.hpp"
 #include "support/read_bandwidth.hpp"
 
 namespace headwise::bench {
@@ -121,6 +124,28 @@ void print(const Case& test, const Options& options, const Result& result) {
   std::fflush(stdout);
 }
 
+// Time per useful operation with and without an option, in turns, and their ratio.
+template <class T>
+void print_option(const OptionCase<T>& test, const Options& options) {
+  const auto with = test.make(), without = test.make_baseline();
+  with->prepare(options.threads);
+  without->prepare(options.threads);
+  const std::function<void()> call = [&] { with->run(); }, baseline = [&] { without->run(); };
+  const int calls = calls_per_sample(options, call), baseline_calls = calls_per_sample(options, baseline);
+  std::vector<double> ratios, rates;
+  for (int i = 0; i < options.repeats; ++i) {
+    const double before = without->flops / seconds_per_call(options, baseline, baseline_calls);
+    const double rate = with->flops / seconds_per_call(options, call, calls);
+    const double after = without->flops / seconds_per_call(options, baseline, baseline_calls);
+    rates.push_back(rate);
+    ratios.push_back((before + after) / 2 / rate);
+  }
+  const auto [least, most] = std::ranges::minmax(ratios);
+  std::printf("%-38s %6.2f x  (%5.2f … %5.2f)  %7.1f GF/s\n", test.name.c_str(), median(ratios), least, most,
+              median(rates) * 1e-9);
+  std::fflush(stdout);
+}
+
 Options parse(int count, char** words) {
   Options options;
   for (int i = 1; i < count; ++i) {
@@ -146,20 +171,36 @@ Options parse(int count, char** words) {
   return options;
 }
 
-void run(const Options& options) {
-  if (!options.list) {
-    std::printf("%s, %d thread%s: median share of the limit (minimum … maximum of %d samples)\n", active_isa(),
-                options.threads, options.threads > 1 ? "s" : "", options.repeats);
-  }
-  for (const Case& test : all_cases()) {
-    const auto matches = [&](const std::string& prefix) { return test.name.starts_with(prefix); };
-    if (!options.prefixes.empty() && std::ranges::none_of(options.prefixes, matches)) continue;
+bool is_chosen(const std::string& name, const Options& options) {
+  return options.prefixes.empty() ||
+         std::ranges::any_of(options.prefixes, [&](const std::string& prefix) { return name.starts_with(prefix); });
+}
+
+// Prints every chosen case, or its name.
+template <class Cases, class Print>
+void for_each_chosen(const Cases& cases, const Options& options, const Print& print_case) {
+  for (const auto& test : cases) {
+    if (!is_chosen(test.name, options)) continue;
     if (options.list) {
       std::printf("%s\n", test.name.c_str());
     } else {
-      print(test, options, test.is_double ? measure<double>(test, options) : measure<float>(test, options));
+      print_case(test);
     }
   }
+}
+
+void run(const Options& options) {
+  if (!options.list) {
+    std::printf("%s, %d thread%s: median share of the limit (minimum … maximum of %d samples), for options-* the time\n"
+                "per useful operation as a multiple of the plain call's\n",
+                active_isa(), options.threads, options.threads > 1 ? "s" : "", options.repeats);
+  }
+  for_each_chosen(all_cases(), options, [&](const Case& test) {
+    print(test, options, test.is_double ? measure<double>(test, options) : measure<float>(test, options));
+  });
+  const auto print_any_option = [&](const auto& test) { print_option(test, options); };
+  for_each_chosen(option_cases<float>(), options, print_any_option);
+  for_each_chosen(option_cases<double>(), options, print_any_option);
 }
 
 }  // namespace

@@ -1,11 +1,18 @@
 /// \file
-/// Scaled dot-product attention over strided views, fused: scores, softmax and the weighted sum of values in one pass.
+/// Scaled dot-product attention over strided views, fused: scores, bias, mask, softmax and the weighted sum of values in
+/// one pass.
 ///
-/// For batch entry b, query head h and query i, with the key/value head h·num_kv_heads/num_heads:
+/// For batch entry b, query head h and query i at position p = i + offset, with the key/value head
+/// h·num_kv_heads/num_heads:
 ///
 ///     s_j      = scale · Σ_d query[b, h, i, d] · key[b, h', j, d]
-///     p_j      = exp(s_j) / Σ_k exp(s_k)                  over the attended keys j, k
+///     s_j      ← softcap · tanh(s_j / softcap)                 if softcap > 0
+///     s_j      ← s_j + bias[b, h, i, j] + slope_h · (j − p)
+///     p_j      = exp(s_j) / (Σ_k exp(s_k) + exp(sink_h))       over the attended keys j, k
 ///     output   = Σ_j p_j · value[b, h', j, :]
+///
+/// A key is attended unless the mask, a bias of −∞, causality, the window or the sequence's length excludes it; what an
+/// excluded key holds has no effect. A row without attended keys gives 0.
 ///
 /// Source: Vaswani et al., "Attention Is All You Need" (2017); values, masks and edges as in the ONNX operator
 /// `Attention` (opsets 23–25). The softmax is the online one of Milakov and Gimelshein (2018), tiled as in
@@ -16,6 +23,8 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <stdexcept>
+#include <string>
 #include <type_traits>
 
 #include "headwise/tensor.hpp"
@@ -46,16 +55,43 @@ enum class QueryPosition {
   given          ///< offset query_offsets[b], e.g. the number of keys already in a cache
 };
 
+/// Keys around the query's position p: p − left ≤ j ≤ p + right; −1 = unbounded on that side.
+struct Window {
+  std::int64_t left = -1;
+  std::int64_t right = -1;
+};
+
+/// Which scores the `scores` output holds (the qk_matmul_output_mode 0 to 2 of ONNX; mode 3 is `weights`).
+enum class ScoreStage {
+  scaled,      ///< scale · q·k, of excluded keys too
+  softcapped,  ///< after softcap, of excluded keys too
+  biased       ///< after bias, ALiBi and mask: −∞ for excluded keys
+};
+
 /// What is computed; plain values, fixed for a plan.
 struct AttentionOptions {
   std::optional<double> scale = {};  ///< factor of the scores; default 1/√head_dim. Any finite value
+  double softcap = 0;           ///< scores become softcap · tanh(score / softcap); 0 = off
   bool causal = false;          ///< query i attends key j only if j ≤ its position
+  Window window = {};           ///< sliding window; both sides unbounded by default
   QueryPosition query_position = QueryPosition::top_left;
+  ScoreStage score_stage = ScoreStage::scaled;  ///< what arguments.scores receives
   int num_threads = 0;  ///< 0 = what OpenMP would use when the plan is made; a call uses at most that many
 };
 
+/// A stretch of a sequence's keys and values in memory, for keys that do not lie in one piece (a ring buffer, a cache
+/// and new tokens). For batch entry b, slots [first_slot[b], first_slot[b] + length[b]) of the views hold positions
+/// first_position[b], first_position[b] + 1, … A length of 0 is no run: its slot and position mean nothing.
+template <class KV>
+struct KeyRun {
+  TensorView<const KV, 4> key;    ///< [batch, num_kv_heads, slots, head_dim]
+  TensorView<const KV, 4> value;  ///< [batch, num_kv_heads, slots, value_dim]
+  std::span<const std::int64_t> first_slot, first_position, length;  ///< one value per batch entry
+};
+
 /// The data of one run; the views may differ in every run. Inputs may alias each other, outputs may share an element
-/// with nothing else (interleaved views of one buffer are fine).
+/// with nothing else (interleaved views of one buffer are fine). "Scores-shaped" is [batch, num_heads, query_length,
+/// key_length]; inputs of that shape broadcast along axes of extent 1 or stride 0.
 template <class T, class KV = T>
 struct AttentionArguments {
   TensorView<const T, 4> query = {};   ///< [batch, num_heads, query_length, head_dim]
@@ -65,14 +101,64 @@ struct AttentionArguments {
 
   /// Keys that count in each batch entry, or empty: all do. Later keys are excluded at no cost and may hold anything.
   std::span<const std::int64_t> key_lengths = {};
-  /// Position of query 0 in each batch entry; required by QueryPosition::given, else empty. May be negative.
+  /// Position of query 0 in each batch entry, within ±2^62; required by QueryPosition::given, else empty.
   std::span<const std::int64_t> query_offsets = {};
 
-  /// [batch, num_heads, query_length]: natural logarithm of Σ_j exp(s_j); −∞ for a row without attended keys.
-  std::optional<TensorView<T, 3>> logsumexp = {};
-  /// [batch, num_heads, query_length, key length]: p_j; 0 for excluded keys. The only memory of that size.
-  std::optional<TensorView<T, 4>> weights = {};
+  /// Ragged batches: sequences of different lengths one after the other, without padding. batch + 1 rising offsets each:
+  /// sequence b has queries [query_starts[b], query_starts[b+1]) and keys [key_starts[b], key_starts[b+1]) of the tokens.
+  /// query, key, value, output and logsumexp then have batch extent 1 and all tokens along the position axis (see
+  /// ragged_view); shape.query_length and shape.key_length are the longest sequences.
+  std::span<const std::int64_t> query_starts = {}, key_starts = {};
+
+  /// Instead of key and value: the runs that hold the keys, in rising position. Positions between runs count as excluded
+  /// keys; the sequence's key length is the end of its last run.
+  std::span<const KeyRun<KV>> key_runs = {};
+
+  std::optional<TensorView<const std::uint8_t, 4>> mask = {};  ///< scores-shaped: non-zero = attend
+  /// Scores-shaped: added to the score; −∞ excludes. Scores are computed in base 2, so a finite bias beyond
+  /// ±(largest number)/log2(e) counts as that.
+  std::optional<TensorView<const T, 4>> bias = {};
+  /// [batch, key_length]: non-zero = exclude, as torch.nn.MultiheadAttention's key_padding_mask (the opposite sense of
+  /// `mask`). Mask, bias and this may be given together.
+  std::optional<TensorView<const std::uint8_t, 2>> key_padding_mask = {};
+  std::span<const T> alibi_slopes = {};  ///< per query head, or empty: adds slope · (j − p) (Press et al., 2022)
+  std::span<const T> sinks = {};         ///< per query head, or empty: an extra logit that only joins the denominator
+
+  std::optional<TensorView<T, 3>> logsumexp = {};     ///< [batch, num_heads, query_length]: ln of the denominator
+  std::optional<TensorView<T, 4>> weights = {};       ///< scores-shaped: p_j; 0 for excluded keys
+  std::optional<TensorView<T, 3>> mean_weights = {};  ///< [batch, query_length, key_length]: weights averaged over heads
+  std::optional<TensorView<T, 4>> scores = {};        ///< scores-shaped, at options.score_stage
 };
+
+/// [tokens, heads, dim] of a ragged batch as the [1, heads, tokens, dim] view that AttentionArguments takes.
+template <class T>
+constexpr TensorView<T, 4> ragged_view(const TensorView<T, 3>& tokens) {
+  return {tokens.data,
+          {1, tokens.extent(1), tokens.extent(0), tokens.extent(2)},
+          {0, tokens.stride(1), tokens.stride(0), tokens.stride(2)}};
+}
+
+/// T5-like relative bias without a score-shaped tensor: bias[b, h, i, j] = table[h, j − i + query_length − 1], a view
+/// with strides (−1, +1) over a [heads, query_length + key_length − 1] table (of no column without any token).
+/// \throws std::invalid_argument if a length is negative or the table's second extent is not as above.
+template <class T>
+TensorView<const T, 4> relative_bias_view(const TensorView<const T, 2>& table, std::int64_t query_length,
+                                          std::int64_t key_length) {
+  const auto refuse = [](const char* name, std::int64_t value, const std::string& expected) {
+    throw std::invalid_argument(std::string("headwise: ") + name + " is " + std::to_string(value) + ", expected " +
+                                expected);
+  };
+  if (query_length < 0) refuse("query_length", query_length, "at least 0");
+  if (key_length < 0) refuse("key_length", key_length, "at least 0");
+  const std::int64_t distances = query_length + key_length == 0 ? 0 : query_length + key_length - 1;
+  if (table.extent(1) != distances) {
+    refuse("table.extent(1)", table.extent(1), std::to_string(distances) + " (query_length + key_length - 1)");
+  }
+  const std::int64_t step = table.stride(1);
+  return {table.empty() || query_length == 0 ? table.data : table.data + (query_length - 1) * step,
+          {1, table.extent(0), query_length, key_length},
+          {0, table.stride(0), -step, step}};
+}
 
 /// The kernel that computes a row. Rows of different kernels agree within the accuracy bound, not bit for bit.
 enum class KernelPath {

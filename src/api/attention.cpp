@@ -1,8 +1,10 @@
 #include "headwise/attention.hpp"
 
+#include <algorithm>
 #include <cmath>
-#include <numbers>
+#include <optional>
 
+#include "api/call_shape.hpp"
 #include "api/validate.hpp"
 #include "drivers/decode.hpp"
 #include "drivers/prefill.hpp"
@@ -23,30 +25,35 @@ bool has_no_rows(const AttentionShape& shape) {
   return shape.batch == 0 || shape.num_heads == 0 || shape.query_length == 0;
 }
 
-/// The stride of an axis with at most one element may hold anything; the drivers get one that is safe to multiply.
+/// The stride of an axis with at most one element may hold anything; the drivers get 0, which broadcasts inputs and is
+/// safe to multiply. `last`: the stride of such a last axis.
 template <class T, int Rank>
-TensorView<T, Rank> with_plain_strides(TensorView<T, Rank> view) {
+void make_strides_plain(TensorView<T, Rank>& view, std::int64_t last = 0) {
   for (std::size_t axis = 0; axis < Rank; ++axis) {
-    if (view.extents[axis] <= 1) view.strides[axis] = axis + 1 == Rank ? 1 : 0;
+    if (view.extents[axis] <= 1) view.strides[axis] = axis + 1 == Rank ? last : 0;
   }
-  return view;
+}
+
+template <class View>
+void make_strides_plain(std::optional<View>& view) {
+  if (view) make_strides_plain(*view);
 }
 
 template <class T, class KV>
 AttentionArguments<T, KV> with_plain_strides(AttentionArguments<T, KV> arguments) {
-  arguments.query = with_plain_strides(arguments.query);
-  arguments.key = with_plain_strides(arguments.key);
-  arguments.value = with_plain_strides(arguments.value);
-  arguments.output = with_plain_strides(arguments.output);
-  if (arguments.logsumexp) arguments.logsumexp = with_plain_strides(*arguments.logsumexp);
-  if (arguments.weights) arguments.weights = with_plain_strides(*arguments.weights);
+  // A single feature lies next to the one that is not there: the fast path.
+  make_strides_plain(arguments.query, 1);
+  make_strides_plain(arguments.key, 1);
+  make_strides_plain(arguments.value, 1);
+  make_strides_plain(arguments.output, 1);
+  make_strides_plain(arguments.mask);
+  make_strides_plain(arguments.bias);
+  make_strides_plain(arguments.key_padding_mask);
+  make_strides_plain(arguments.logsumexp);
+  make_strides_plain(arguments.weights);
+  make_strides_plain(arguments.mean_weights);
+  make_strides_plain(arguments.scores);
   return arguments;
-}
-
-template <class T, class KV>
-KernelPath path_of(const AttentionShape& shape, std::int64_t query_length, const KernelTable<T, KV>& kernels) {
-  const std::int64_t group = shape.num_kv_heads == 0 ? 1 : shape.num_heads / shape.num_kv_heads;
-  return detail::choose_path(detail::folded_rows(query_length, group), kernels.lanes);
 }
 
 /// Multiply-adds of a call, to decide whether threads pay.
@@ -56,15 +63,60 @@ double work(const AttentionShape& shape) {
          static_cast<double>(shape.head_dim + shape.value_dim);
 }
 
+/// Which kernels the sequences of a call take; only ragged batches mix them.
+struct Paths {
+  bool row_dot;
+  bool query_tile;
+};
+
 template <class T, class KV>
-AttentionShape shape_of(const AttentionArguments<T, KV>& arguments) {
-  return {.batch = arguments.query.extent(0),
-          .num_heads = arguments.query.extent(1),
-          .num_kv_heads = arguments.key.extent(1),
-          .query_length = arguments.query.extent(2),
-          .key_length = arguments.key.extent(2),
-          .head_dim = arguments.query.extent(3),
-          .value_dim = arguments.value.extent(3)};
+Paths paths_of(const AttentionCall<T, KV>& call) {
+  Paths paths{false, false};
+  const std::int64_t sequences = call.is_ragged() ? call.shape.batch : 1;
+  for (std::int64_t b = 0; b < sequences; ++b) {
+    const bool row_dot = call.path(call.sequence(b)) == KernelPath::row_dot;
+    paths.row_dot = paths.row_dot || row_dot;
+    paths.query_tile = paths.query_tile || !row_dot;
+  }
+  return paths;
+}
+
+/// What a plan's workspace must hold beside the drivers' own: saved rows of the mean weights.
+template <class T>
+std::size_t saved_bytes(const AttentionShape& shape) {
+  detail::Carver carver;
+  const auto rows = static_cast<std::size_t>(shape.batch * shape.num_heads * shape.query_length);
+  carver.take<T>(rows);
+  carver.take<T>(rows);
+  return carver.used();
+}
+
+/// Computes a checked call; `memory` holds what workspace_of says.
+template <class T, class KV>
+void compute(const AttentionCall<T, KV>& call, std::byte* memory) {
+  detail::Carver carver(memory);
+  detail::SavedRows<T> saved{};
+  if (call.arguments.mean_weights) {
+    const auto rows = static_cast<std::size_t>(call.shape.batch * call.shape.num_heads * call.shape.query_length);
+    saved = {carver.take<T>(rows), carver.take<T>(rows)};
+  }
+  const Paths paths = paths_of(call);
+  if (paths.row_dot) detail::run_decode(call, memory + carver.used());
+  if (paths.query_tile) detail::run_prefill(call, saved, memory + carver.used());
+  if (paths.query_tile && call.arguments.mean_weights) detail::run_mean_weights(call, saved, memory + carver.used());
+}
+
+/// Bytes that compute() needs.
+template <class T, class KV>
+std::size_t bytes_of(const AttentionCall<T, KV>& call) {
+  const Paths paths = paths_of(call);
+  std::size_t bytes = 0;
+  if (paths.row_dot) bytes = detail::decode_workspace_bytes(call.shape, call.kernels, call.num_threads);
+  if (paths.query_tile) {
+    bytes = std::max(bytes, detail::prefill_workspace_bytes(call.shape, call.kernels, detail::tile_needs(call),
+                                                            call.num_threads));
+  }
+  return bytes + (call.arguments.mean_weights ? saved_bytes<T>(call.shape) : 0);
 }
 
 }  // namespace
@@ -80,14 +132,15 @@ AttentionPlan<T, KV>::AttentionPlan(const AttentionShape& shape, const Attention
 template <class T, class KV>
 std::size_t AttentionPlan<T, KV>::workspace_bytes() const {
   if (has_no_rows(shape_)) return 0;
-  return path_of(shape_, shape_.query_length, *kernels_) == KernelPath::row_dot
-             ? detail::decode_workspace_bytes(shape_, *kernels_, options_.num_threads)
-             : detail::prefill_workspace_bytes(shape_, *kernels_, options_.num_threads);
+  const std::size_t decode = detail::decode_workspace_bytes(shape_, *kernels_, options_.num_threads);
+  const std::size_t prefill = detail::prefill_workspace_bytes(shape_, *kernels_, {}, options_.num_threads);
+  return std::max(decode, prefill) + saved_bytes<T>(shape_);
 }
 
 template <class T, class KV>
 KernelPath AttentionPlan<T, KV>::path(std::int64_t query_length, std::int64_t) const {
-  return path_of(shape_, query_length, *kernels_);
+  const std::int64_t group = shape_.num_kv_heads == 0 ? 1 : shape_.num_heads / shape_.num_kv_heads;
+  return detail::choose_path(detail::folded_rows(query_length, group), kernels_->lanes);
 }
 
 template <class T, class KV>
@@ -96,30 +149,25 @@ void AttentionPlan<T, KV>::run(const AttentionArguments<T, KV>& arguments, std::
   const bool allocates = workspace.data() == nullptr && workspace.empty();
   if (!allocates) detail::validate_workspace(workspace, workspace_bytes());
   if (has_no_rows(shape_)) return;
-  if (shape_.value_dim == 0 && !arguments.logsumexp && !arguments.weights) return;
+  const bool rows_only = !arguments.logsumexp && !arguments.weights && !arguments.mean_weights && !arguments.scores;
+  if (shape_.value_dim == 0 && rows_only) return;
   AttentionShape shape = shape_;
-  shape.key_length = arguments.key.extent(2);
+  // A ragged call and one over runs know their own lengths; else the key view tells this call's.
+  if (arguments.query_starts.empty() && arguments.key_runs.empty()) shape.key_length = arguments.key.extent(2);
   const AttentionArguments<T, KV> plain = with_plain_strides(arguments);
-  const double scale = options_.scale.value_or(1 / std::sqrt(static_cast<double>(shape.head_dim)));
   const AttentionCall<T, KV> call{.shape = shape,
                                   .options = options_,
                                   .arguments = plain,
                                   .kernels = *kernels_,
-                                  .scale = scale * std::numbers::log2e,
+                                  .scale = options_.scale.value_or(1 / std::sqrt(static_cast<double>(shape.head_dim))),
                                   .num_threads = work(shape) < detail::serial_work ? 1 : options_.num_threads};
-  if (path_of(shape, shape.query_length, *kernels_) == KernelPath::row_dot) {
-    const detail::Workspace memory(workspace,
-                                   detail::decode_workspace_bytes(shape, *kernels_, call.num_threads));
-    detail::run_decode(call, memory.data());
-  } else {
-    const detail::Workspace memory(workspace, detail::prefill_workspace_bytes(call));
-    detail::run_prefill(call, memory.data());
-  }
+  const detail::Workspace memory(workspace, bytes_of(call));
+  compute(call, memory.data());
 }
 
 template <class T, class KV>
 void attention(const AttentionArguments<T, KV>& arguments, const AttentionOptions& options) {
-  AttentionPlan<T, KV>(shape_of(arguments), options).run(arguments);
+  AttentionPlan<T, KV>(detail::shape_of(arguments), options).run(arguments);
 }
 
 template <class T, class KV>

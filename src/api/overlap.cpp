@@ -126,24 +126,28 @@ bool ElementView::empty() const {
 }
 
 std::optional<AddressRange> address_range(const ElementView& view) {
-  constexpr Wide kLimit = Wide{1} << 63;
-  Wide lowest = 0, highest = 0;  // in elements; each axis is below the limit before it is added
+  std::int64_t lowest = 0, highest = 0;  // in bytes from the address
   for (std::size_t axis = 0; axis < static_cast<std::size_t>(view.rank); ++axis) {
-    const Wide distance = Wide{view.strides[axis]} * (Wide{view.extents[axis]} - 1);
-    if (distance <= -kLimit || distance >= kLimit) return std::nullopt;
-    (distance < 0 ? lowest : highest) += distance;
+    std::int64_t distance;
+    if (__builtin_mul_overflow(view.strides[axis], view.extents[axis] - 1, &distance)) return std::nullopt;
+    if (__builtin_mul_overflow(distance, view.element_size, &distance)) return std::nullopt;
+    std::int64_t& end = distance < 0 ? lowest : highest;
+    if (__builtin_add_overflow(end, distance, &end)) return std::nullopt;
   }
-  const Wide first = view.address + lowest * view.element_size;
-  const Wide last = view.address + highest * view.element_size + (view.element_size - 1);
-  if (first < 0 || last >= 2 * kLimit || last - first >= kLimit - 1) return std::nullopt;
-  return AddressRange{static_cast<std::uint64_t>(first), static_cast<std::uint64_t>(last)};
+  AddressRange range;
+  std::int64_t span;
+  if (__builtin_add_overflow(highest, view.element_size - 1, &highest)) return std::nullopt;
+  if (__builtin_sub_overflow(highest, lowest, &span) || span == INT64_MAX) return std::nullopt;
+  if (__builtin_add_overflow(view.address, lowest, &range.first)) return std::nullopt;
+  if (__builtin_add_overflow(view.address, highest, &range.last)) return std::nullopt;
+  return range;
 }
 
 bool shares_element(const ElementView& a, const ElementView& b) {
   if (a.empty() || b.empty()) return false;
   const auto range_a = address_range(a), range_b = address_range(b);
   if (!range_a || !range_b) return true;
-  if (range_a->last < range_b->first || range_b->last < range_a->first) return false;
+  if (!range_a->overlaps(*range_b)) return false;
 
   // address_a + Σ stride·x + byte = address_b + Σ stride·y + byte, in the largest unit that divides every number.
   const Wide distance = Wide{b.address} - Wide{a.address};

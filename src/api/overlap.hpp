@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "headwise/tensor.hpp"
 
@@ -32,9 +33,16 @@ ElementView element_view(const TensorView<T, Rank>& view) {
   return elements;
 }
 
-/// First and last byte of a view.
+template <class T>
+ElementView element_view(std::span<const T> values) {
+  return element_view(TensorView<const T, 1>{values.data(), {static_cast<std::int64_t>(values.size())}, {1}});
+}
+
+/// First and last byte of a view; by default no byte at all.
 struct AddressRange {
-  std::uint64_t first, last;
+  std::uint64_t first = UINT64_MAX, last = 0;
+
+  bool overlaps(const AddressRange& other) const { return first <= other.last && other.first <= last; }
 };
 
 /// The bytes between the lowest and the highest element of a view that is not empty. Nothing if they do not fit

@@ -1,13 +1,16 @@
 #include "api/validate.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "api/error.hpp"
+#include "api/validate_sequences.hpp"
 #include "api/validate_views.hpp"
 
 namespace headwise::detail {
@@ -15,67 +18,113 @@ namespace {
 
 // Texts are built only where an argument is refused: a call that is fine makes no string.
 
-std::string indexed(std::string_view name, std::size_t index) {
-  return std::string(name) + "[" + std::to_string(index) + "]";
-}
-
 void expect_at_least(std::int64_t minimum, std::string_view name, std::int64_t value) {
   if (value < minimum) refuse(name, value, "at least " + std::to_string(minimum));
 }
 
-// ---------------------------------------------------------------------------------------------------- extents
+/// Keys and values come from the runs alone.
+template <class T, class KV>
+void expect_only_runs(const AttentionArguments<T, KV>& arguments) {
+  const auto expect_absent = [](std::string_view name, const TensorView<const KV, 4>& view) {
+    if (view.data != nullptr || view.extents != decltype(view.extents){}) refuse(name, "given", "none with key_runs");
+  };
+  const std::size_t count = arguments.key_runs.size();
+  if (is_ragged(arguments)) refuse("key_runs.size()", static_cast<std::int64_t>(count), "none in a ragged batch");
+  expect_absent("key", arguments.key);
+  expect_absent("value", arguments.value);
+  if (arguments.key_runs.data() == nullptr) {
+    refuse("key_runs.data", "null", "a pointer to " + std::to_string(count) + " runs");
+  }
+}
+
+/// What a negative extent is refused for.
+Axis own_extent(std::string_view meaning, std::int64_t extent) { return {meaning, std::max<std::int64_t>(extent, 0)}; }
+
+/// Extents of key and value, or of those of every run.
+template <class T, class KV>
+void validate_key_extents(const AttentionShape& shape, const AttentionArguments<T, KV>& arguments, const Axis& batch) {
+  const Axis heads{"num_kv_heads", shape.num_kv_heads};
+  const Axis head_dim{"head_dim", shape.head_dim}, value_dim{"value_dim", shape.value_dim};
+  for (std::size_t i = 0; i < arguments.key_runs.size(); ++i) {
+    const KeyRun<KV>& run = arguments.key_runs[i];
+    const Axis slots = own_extent("slots of key", run.key.extent(2));
+    expect_extents({i, "key"}, run.key, {batch, heads, slots, head_dim});
+    expect_extents({i, "value"}, run.value, {batch, heads, slots, value_dim});
+  }
+  if (!arguments.key_runs.empty()) return;
+  const std::int64_t length = arguments.key.extent(2);
+  const Axis keys = is_ragged(arguments) ? own_extent("tokens of key", length) : Axis{"key length", length};
+  if (!is_ragged(arguments) && (length < 0 || length > shape.key_length)) {
+    refuse("key.extent(2)", length, "0 to " + std::to_string(shape.key_length) + " (shape.key_length)");
+  }
+  expect_extents("key", arguments.key, {batch, heads, keys, head_dim});
+  expect_extents("value", arguments.value, {batch, heads, keys, value_dim});
+}
 
 template <class T, class KV>
 void validate_extents(const AttentionShape& shape, const AttentionArguments<T, KV>& arguments) {
-  const Axis batch{"batch", shape.batch};
-  const Axis heads{"num_heads", shape.num_heads}, kv_heads{"num_kv_heads", shape.num_kv_heads};
-  const Axis queries{"query_length", shape.query_length}, keys{"key length", arguments.key.extent(2)};
+  const bool ragged = is_ragged(arguments);
+  const Axis heads{"num_heads", shape.num_heads};
   const Axis head_dim{"head_dim", shape.head_dim}, value_dim{"value_dim", shape.value_dim};
+  // Of the tensors with a row per token: a ragged batch has all its tokens in one entry.
+  const Axis token_batch = ragged ? Axis{"ragged batch", 1} : Axis{"batch", shape.batch};
+  const Axis tokens =
+      ragged ? own_extent("tokens of query", arguments.query.extent(2)) : Axis{"query_length", shape.query_length};
+  expect_extents("query", arguments.query, {token_batch, heads, tokens, head_dim});
+  validate_key_extents(shape, arguments, token_batch);
+  expect_extents("output", arguments.output, {token_batch, heads, tokens, value_dim});
+  if (arguments.logsumexp) expect_extents("logsumexp", *arguments.logsumexp, {token_batch, heads, tokens});
 
-  if (keys.extent < 0 || keys.extent > shape.key_length) {
-    refuse("key.extent(2)", keys.extent, "0 to " + std::to_string(shape.key_length) + " (shape.key_length)");
+  // Of the tensors with a row per score: padded to the longest sequence.
+  const Axis batch{"batch", shape.batch}, queries{"query_length", shape.query_length};
+  const bool one_length = !ragged && arguments.key_runs.empty();
+  const Axis keys{"key length", one_length ? arguments.key.extent(2) : shape.key_length};
+  if (arguments.mask) expect_broadcastable("mask", *arguments.mask, {batch, heads, queries, keys});
+  if (arguments.bias) expect_broadcastable("bias", *arguments.bias, {batch, heads, queries, keys});
+  if (arguments.key_padding_mask) {
+    expect_broadcastable("key_padding_mask", *arguments.key_padding_mask, {batch, keys});
   }
-  expect_extents("query", arguments.query, {batch, heads, queries, head_dim});
-  expect_extents("key", arguments.key, {batch, kv_heads, keys, head_dim});
-  expect_extents("value", arguments.value, {batch, kv_heads, keys, value_dim});
-  expect_extents("output", arguments.output, {batch, heads, queries, value_dim});
-  if (arguments.logsumexp) expect_extents("logsumexp", *arguments.logsumexp, {batch, heads, queries});
   if (arguments.weights) expect_extents("weights", *arguments.weights, {batch, heads, queries, keys});
+  if (arguments.mean_weights) expect_extents("mean_weights", *arguments.mean_weights, {batch, queries, keys});
+  if (arguments.scores) expect_extents("scores", *arguments.scores, {batch, heads, queries, keys});
 }
 
-// ---------------------------------------------------------------------------------------------- per batch entry
-
-void expect_one_per_batch_entry(std::string_view name, std::span<const std::int64_t> values, std::int64_t batch,
-                                std::string_view alternative) {
-  if (values.size() != static_cast<std::size_t>(batch)) {
-    refuse(std::string(name) + ".size()", static_cast<std::int64_t>(values.size()),
-           std::to_string(batch) + " (batch)" + std::string(alternative));
-  }
-  validate_memory(named(name, values), true);
+void expect_one_per_head(std::string_view name, std::size_t size, std::int64_t num_heads) {
+  if (size == 0 || size == static_cast<std::size_t>(num_heads)) return;
+  refuse(std::string(name) + ".size()", static_cast<std::int64_t>(size),
+         std::to_string(num_heads) + " (num_heads) or none");
 }
 
-void validate_key_lengths(std::span<const std::int64_t> key_lengths, std::int64_t batch, std::int64_t key_length) {
-  if (key_lengths.empty()) return;
-  expect_one_per_batch_entry("key_lengths", key_lengths, batch, " or none");
-  for (std::size_t entry = 0; entry < key_lengths.size(); ++entry) {
-    if (key_lengths[entry] >= 0 && key_lengths[entry] <= key_length) continue;
-    refuse(indexed("key_lengths", entry), key_lengths[entry], "0 to " + std::to_string(key_length) + " (key length)");
-  }
-}
+/// Pointers, alignment and overlaps.
+template <class T, class KV>
+void validate_views(const AttentionArguments<T, KV>& arguments) {
+  MemoryCheck memory;
+  memory.add_output("output", arguments.output);
+  memory.add_output("logsumexp", arguments.logsumexp);
+  memory.add_output("weights", arguments.weights);
+  memory.add_output("mean_weights", arguments.mean_weights);
+  memory.add_output("scores", arguments.scores);
 
-void validate_query_offsets(std::span<const std::int64_t> query_offsets, std::int64_t batch, QueryPosition position) {
-  if (position != QueryPosition::given) {
-    if (query_offsets.empty()) return;
-    refuse("query_offsets.size()", static_cast<std::int64_t>(query_offsets.size()),
-           "none unless options.query_position is given");
+  memory.add_input("query", arguments.query);
+  memory.add_input("key", arguments.key);
+  memory.add_input("value", arguments.value);
+  for (std::size_t i = 0; i < arguments.key_runs.size(); ++i) {
+    const KeyRun<KV>& run = arguments.key_runs[i];
+    memory.add_input({i, "key"}, run.key);
+    memory.add_input({i, "value"}, run.value);
+    memory.add_input({i, "first_slot"}, run.first_slot);
+    memory.add_input({i, "first_position"}, run.first_position);
+    memory.add_input({i, "length"}, run.length);
   }
-  expect_one_per_batch_entry("query_offsets", query_offsets, batch, ": options.query_position is given");
-  // Lengths are at most 2^60: sums and differences of positions and lengths stay within 64 bits.
-  constexpr std::int64_t kLimit = std::int64_t{1} << 62;
-  for (std::size_t entry = 0; entry < query_offsets.size(); ++entry) {
-    if (query_offsets[entry] >= -kLimit && query_offsets[entry] <= kLimit) continue;
-    refuse(indexed("query_offsets", entry), query_offsets[entry], "-2^62 to 2^62");
-  }
+  memory.add_input("key_lengths", arguments.key_lengths);
+  memory.add_input("query_offsets", arguments.query_offsets);
+  memory.add_input("query_starts", arguments.query_starts);
+  memory.add_input("key_starts", arguments.key_starts);
+  memory.add_input("mask", arguments.mask);
+  memory.add_input("bias", arguments.bias);
+  memory.add_input("key_padding_mask", arguments.key_padding_mask);
+  memory.add_input("alibi_slopes", arguments.alibi_slopes);
+  memory.add_input("sinks", arguments.sinks);
 }
 
 }  // namespace
@@ -108,9 +157,12 @@ void validate_shape(const AttentionShape& shape) {
 
 void validate_options(const AttentionOptions& options) {
   const double scale = options.scale.value_or(1);
-  if (!std::isfinite(scale)) {
-    refuse("options.scale", std::isnan(scale) ? "nan" : scale > 0 ? "inf" : "-inf", "a finite number");
+  if (!std::isfinite(scale)) refuse("options.scale", number_text(scale), "a finite number");
+  if (!std::isfinite(options.softcap) || options.softcap < 0) {
+    refuse("options.softcap", number_text(options.softcap), "a finite number of at least 0");
   }
+  expect_at_least(-1, "options.window.left", options.window.left);
+  expect_at_least(-1, "options.window.right", options.window.right);
   switch (options.query_position) {
     case QueryPosition::top_left:
     case QueryPosition::bottom_right:
@@ -119,21 +171,26 @@ void validate_options(const AttentionOptions& options) {
       refuse("options.query_position", static_cast<std::int64_t>(options.query_position),
              "top_left (0), bottom_right (1) or given (2)");
   }
+  switch (options.score_stage) {
+    case ScoreStage::scaled:
+    case ScoreStage::softcapped:
+    case ScoreStage::biased: break;
+    default:
+      refuse("options.score_stage", static_cast<std::int64_t>(options.score_stage),
+             "scaled (0), softcapped (1) or biased (2)");
+  }
   expect_at_least(0, "options.num_threads", options.num_threads);
 }
 
 template <class T, class KV>
 void validate_arguments(const AttentionShape& shape, const AttentionOptions& options,
                         const AttentionArguments<T, KV>& arguments) {
+  if (!arguments.key_runs.empty()) expect_only_runs(arguments);
   validate_extents(shape, arguments);
-  validate_key_lengths(arguments.key_lengths, shape.batch, arguments.key.extent(2));
-  validate_query_offsets(arguments.query_offsets, shape.batch, options.query_position);
-
-  const std::array inputs{named("query", arguments.query), named("key", arguments.key), named("value", arguments.value),
-                          named("key_lengths", arguments.key_lengths), named("query_offsets", arguments.query_offsets)};
-  const std::array outputs{named("output", arguments.output), named("logsumexp", arguments.logsumexp),
-                           named("weights", arguments.weights)};
-  validate_views(inputs, outputs);
+  validate_sequences(shape, options, arguments);
+  expect_one_per_head("alibi_slopes", arguments.alibi_slopes.size(), shape.num_heads);
+  expect_one_per_head("sinks", arguments.sinks.size(), shape.num_heads);
+  validate_views(arguments);
 }
 
 void validate_workspace(std::span<std::byte> workspace, std::size_t needed) {

@@ -13,13 +13,14 @@ namespace headwise::detail {
 /// \throws std::invalid_argument
 void validate_shape(const AttentionShape& shape);
 
-/// Scale finite, enumerators within their range, num_threads ≥ 0.
+/// Scale finite, softcap finite and ≥ 0, sides of the window ≥ −1, enumerators within their range, num_threads ≥ 0.
 /// \throws std::invalid_argument
 void validate_options(const AttentionOptions& options);
 
-/// The data of one run against a shape and options that are valid: extents, key lengths and query offsets, pointers,
-/// alignment, strides, and outputs that share no element with anything else. Strides of axes with at most one element
-/// mean nothing and may hold anything.
+/// The data of one run against a shape and options that are valid: extents, what is given per sequence and per head,
+/// pointers, alignment, strides, and outputs that share no element with anything else. Strides of axes with at most one
+/// element mean nothing and may hold anything. Keys are given by key and value (with key lengths or not), by those of a
+/// ragged batch, or by runs.
 /// \throws std::invalid_argument
 template <class T, class KV>
 void validate_arguments(const AttentionShape& shape, const AttentionOptions& options,

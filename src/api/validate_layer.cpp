@@ -1,7 +1,7 @@
 #include "api/validate_layer.hpp"
 
 #include <algorithm>
-#include <array>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -69,25 +69,27 @@ void expect_outputs(std::string_view name, const Projection<T>& projection, std:
 template <class T>
 void validate_layer_memory(const MultiHeadAttentionWeights<T>& weights,
                            const MultiHeadAttentionArguments<T>& arguments) {
-  using Weights = std::optional<Projection<T>>;
-  const auto weight = [](std::string_view name, const Weights& projection) {
-    return named(name, projection ? projection->weight : TensorView<const T, 2>{});
+  MemoryCheck memory;
+  memory.add_output("output", arguments.output);
+  memory.add_output("logsumexp", arguments.logsumexp);
+  memory.add_output("weights", arguments.weights);
+
+  memory.add_input("query_input", arguments.query_input);
+  memory.add_input("key_input", arguments.key_input);
+  memory.add_input("value_input", arguments.value_input);
+  memory.add_input("key_lengths", arguments.key_lengths);
+  memory.add_input("query_offsets", arguments.query_offsets);
+  const auto add_projection = [&memory](std::string_view weight, std::string_view bias,
+                                        const std::optional<Projection<T>>& projection) {
+    if (!projection) return;
+    memory.add_input(weight, projection->weight);
+    memory.add_input(bias, projection->bias);
   };
-  const auto bias = [](std::string_view name, const Weights& projection) {
-    return named(name, projection ? projection->bias : std::span<const T>{});
-  };
-  const std::array inputs{
-      named("query_input", arguments.query_input),     named("key_input", arguments.key_input),
-      named("value_input", arguments.value_input),     named("key_lengths", arguments.key_lengths),
-      named("query_offsets", arguments.query_offsets), weight("weights.packed.weight", weights.packed),
-      weight("weights.query.weight", weights.query),   weight("weights.key.weight", weights.key),
-      weight("weights.value.weight", weights.value),   weight("weights.output.weight", weights.output),
-      bias("weights.packed.bias", weights.packed),     bias("weights.query.bias", weights.query),
-      bias("weights.key.bias", weights.key),           bias("weights.value.bias", weights.value),
-      bias("weights.output.bias", weights.output)};
-  const std::array outputs{named("output", arguments.output), named("logsumexp", arguments.logsumexp),
-                           named("weights", arguments.weights)};
-  validate_views(inputs, outputs);
+  add_projection("weights.packed.weight", "weights.packed.bias", weights.packed);
+  add_projection("weights.query.weight", "weights.query.bias", weights.query);
+  add_projection("weights.key.weight", "weights.key.bias", weights.key);
+  add_projection("weights.value.weight", "weights.value.bias", weights.value);
+  add_projection("weights.output.weight", "weights.output.bias", weights.output);
 }
 
 }  // namespace
@@ -103,10 +105,11 @@ void validate_projection(const TensorView<const T, 3>& input, const Projection<T
   if (num_threads < 0) refuse("num_threads", num_threads, "at least 0");
   validate_rows("input", input);
   validate_rows("output", output);
-  const std::array inputs{named("input", input), named("projection.weight", projection.weight),
-                          named("projection.bias", projection.bias)};
-  const std::array outputs{named("output", output)};
-  validate_views(inputs, outputs);
+  MemoryCheck memory;
+  memory.add_output("output", output);
+  memory.add_input("input", input);
+  memory.add_input("projection.weight", projection.weight);
+  memory.add_input("projection.bias", projection.bias);
 }
 
 template <class T>

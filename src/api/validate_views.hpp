@@ -1,6 +1,8 @@
 // What any view that is read or written must satisfy, with the error text that names it.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -15,6 +17,7 @@ namespace headwise::detail {
 
 // Texts are built only where an argument is refused: a call that is fine makes no string.
 
+std::string number_text(double value);                        ///< "0.5", "nan"
 std::string address_text(std::uintptr_t address);             ///< "0x7f…"
 std::string list_text(std::span<const std::int64_t> values);  ///< "[2, 3, 4]"
 
@@ -24,50 +27,98 @@ constexpr std::string_view kMaximumElementsText = "at most 2^60 elements";
 /// The number of elements, where an extent of zero counts as one; more than the maximum is only known to be more.
 std::int64_t count_elements(std::span<const std::int64_t> extents);
 
+/// What an argument is called in errors: "key", or "key_runs[2].key" as a member of an element of a list.
+struct ArgumentName {
+  std::string_view name;
+  std::string_view list = {};  ///< empty: the argument is no member of a list's element
+  std::size_t index = 0;
+
+  constexpr ArgumentName(std::string_view argument) : name(argument) {}
+  constexpr ArgumentName(const char* argument) : name(argument) {}
+  constexpr ArgumentName(std::size_t run, std::string_view member) : ArgumentName("key_runs", run, member) {}
+  constexpr ArgumentName(std::string_view list_name, std::size_t element, std::string_view member)
+      : name(member), list(list_name), index(element) {}
+
+  std::string text() const;
+  std::string text(std::string_view property) const;    ///< "key.data"
+  std::string element_text(std::size_t element) const;  ///< "key_lengths[2]"
+  std::string extent_text(int axis) const;              ///< "key.extent(2)"
+};
+
 /// What an axis is called in errors, and the extent it must have.
 struct Axis {
   std::string_view meaning;
   std::int64_t extent;
+
+  std::string text() const;  ///< "8 (num_heads)"
 };
 
 template <class T, int Rank>
-void expect_extents(std::string_view name, const TensorView<T, Rank>& view, const Axis (&axes)[Rank]) {
+void expect_extents(const ArgumentName& name, const TensorView<T, Rank>& view, const Axis (&axes)[Rank]) {
   for (int axis = 0; axis < Rank; ++axis) {
     if (view.extent(axis) == axes[axis].extent) continue;
-    refuse(std::string(name) + ".extent(" + std::to_string(axis) + ")", view.extent(axis),
-           std::to_string(axes[axis].extent) + " (" + std::string(axes[axis].meaning) + ")");
+    refuse(name.extent_text(axis), view.extent(axis), axes[axis].text());
   }
 }
 
-struct NamedView {
-  std::string_view name;
-  ElementView view;
-};
-
+/// An input that is repeated along axes of extent 1.
 template <class T, int Rank>
-NamedView named(std::string_view name, const TensorView<T, Rank>& view) {
-  return {name, element_view(view)};
+void expect_broadcastable(const ArgumentName& name, const TensorView<T, Rank>& view, const Axis (&axes)[Rank]) {
+  for (int axis = 0; axis < Rank; ++axis) {
+    if (view.extent(axis) == axes[axis].extent || view.extent(axis) == 1) continue;
+    refuse(name.extent_text(axis), view.extent(axis), (axes[axis].extent == 1 ? "" : "1 or ") + axes[axis].text());
+  }
 }
 
-/// An absent view has no elements.
-template <class T, int Rank>
-NamedView named(std::string_view name, const std::optional<TensorView<T, Rank>>& view) {
-  return named(name, view.value_or(TensorView<T, Rank>{}));
-}
-
-template <class T>
-NamedView named(std::string_view name, std::span<const T> values) {
-  return named(name, TensorView<const T, 1>::contiguous(values.data(), {static_cast<std::int64_t>(values.size())}));
-}
-
-/// Number of elements, pointer, alignment and address range.
+/// Number of elements, pointer, alignment and address range of an argument.
 /// \param followed whether the call follows the pointer of a view that has elements
+/// \returns the bytes of the view; none if nothing is read or written
 /// \throws std::invalid_argument
-void validate_memory(const NamedView& argument, bool followed);
+AddressRange validate_memory(const ArgumentName& name, const ElementView& view, bool followed);
 
-/// Pointers (null only where nothing is read or written), alignment, address ranges; outputs whose elements coincide
-/// with each other, an input's or another output's are refused. Extents are ≥ 0.
-/// \throws std::invalid_argument
-void validate_views(std::span<const NamedView> inputs, std::span<const NamedView> outputs);
+/// The memory that a call reads and writes: pointers (null only where nothing is read or written), alignment, address
+/// ranges, each computed once; outputs whose elements coincide with each other, another output's or an input's are
+/// refused. Extents are ≥ 0. All outputs come before the first input; what is absent may be added, too.
+class MemoryCheck {
+ public:
+  /// \throws std::invalid_argument
+  void add_output(const ArgumentName& name, const ElementView& view);
+  /// \throws std::invalid_argument
+  void add_input(const ArgumentName& name, const ElementView& view) const;
+
+  template <class T, int Rank>
+  void add_output(const ArgumentName& name, const TensorView<T, Rank>& view) {
+    add_output(name, element_view(view));
+  }
+  template <class T, int Rank>
+  void add_output(const ArgumentName& name, const std::optional<TensorView<T, Rank>>& view) {
+    if (view) add_output(name, *view);
+  }
+  template <class T, int Rank>
+  void add_input(const ArgumentName& name, const TensorView<T, Rank>& view) const {
+    add_input(name, element_view(view));
+  }
+  template <class T, int Rank>
+  void add_input(const ArgumentName& name, const std::optional<TensorView<T, Rank>>& view) const {
+    if (view) add_input(name, *view);
+  }
+  template <class T>
+  void add_input(const ArgumentName& name, std::span<const T> values) const {
+    if (!values.empty()) add_input(name, element_view(values));
+  }
+
+ private:
+  struct Output {
+    ArgumentName name = "";
+    ElementView view;
+    AddressRange range;
+  };
+
+  void expect_apart(const Output& output, const ArgumentName& name, const ElementView& view,
+                    const AddressRange& range) const;
+
+  std::array<Output, 5> outputs_;  // as many as attention has
+  std::size_t count_ = 0;          // of outputs with elements
+};
 
 }  // namespace headwise::detail

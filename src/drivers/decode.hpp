@@ -3,7 +3,7 @@
 
 #include <cstddef>
 
-#include "drivers/attention_call.hpp"
+#include "drivers/tile_buffers.hpp"
 
 namespace headwise::detail {
 
@@ -11,7 +11,7 @@ namespace headwise::detail {
 template <class T, class KV>
 std::size_t decode_workspace_bytes(const AttentionShape& shape, const KernelTable<T, KV>& kernels, int num_threads);
 
-/// Computes the call; `workspace` has decode_workspace_bytes of the call's shape.
+/// Computes the sequences whose path is row_dot; `workspace` has decode_workspace_bytes of the call's shape.
 template <class T, class KV>
 void run_decode(const AttentionCall<T, KV>& call, std::byte* workspace);
 

@@ -3,20 +3,21 @@
 
 #include <cstddef>
 
-#include "drivers/attention_call.hpp"
+#include "drivers/tile.hpp"
 
 namespace headwise::detail {
 
-/// Workspace of run_prefill for any strides and `num_threads` threads.
+/// Workspace of run_prefill and run_mean_weights for tiles with these needs, `num_threads` threads.
 template <class T, class KV>
-std::size_t prefill_workspace_bytes(const AttentionShape& shape, const KernelTable<T, KV>& kernels, int num_threads);
+std::size_t prefill_workspace_bytes(const AttentionShape& shape, const KernelTable<T, KV>& kernels,
+                                    const TileNeeds& needs, int num_threads);
 
-/// Workspace of run_prefill for this call's strides: at most the above.
+/// Computes the sequences whose path is query_tile; `workspace` has prefill_workspace_bytes.
 template <class T, class KV>
-std::size_t prefill_workspace_bytes(const AttentionCall<T, KV>& call);
+void run_prefill(const AttentionCall<T, KV>& call, const SavedRows<T>& saved, std::byte* workspace);
 
-/// Computes the call; `workspace` has prefill_workspace_bytes(call).
+/// Weights of the same sequences averaged over the heads, from saved references and sums: sums over the heads in order, then 1/num_heads.
 template <class T, class KV>
-void run_prefill(const AttentionCall<T, KV>& call, std::byte* workspace);
+void run_mean_weights(const AttentionCall<T, KV>& call, const SavedRows<T>& saved, std::byte* workspace);
 
 }  // namespace headwise::detail

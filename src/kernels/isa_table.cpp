@@ -1,6 +1,8 @@
 // Fills the kernel tables of one instruction set; compiled once per instruction set (cmake/KernelIsa.cmake).
+#include "kernels/adjust.hpp"
 #include "kernels/dispatch.hpp"
 #include "kernels/isa.hpp"
+#include "kernels/mask.hpp"
 #include "kernels/pack.hpp"
 #include "kernels/row_dot.hpp"
 #include "kernels/scores.hpp"
@@ -21,6 +23,8 @@ constexpr KernelTable<T, T> make_table() {
           .max_block_keys = 160,
           .pack_query = pack_query<T>,
           .pack_rows = pack_rows<T>,
+          .pack_mask = pack_mask<T>,
+          .pack_bias = pack_bias<T>,
           .scores = scores<T>,
           .softmax = softmax<T>,
           .finish = finish<T>,
@@ -28,7 +32,9 @@ constexpr KernelTable<T, T> make_table() {
           .values_careful = values_careful<T>,
           .all_finite = all_finite<T>,
           .store_weights = store_weights<T>,
+          .store_scores = store_scores<T>,
           .row_scores = row_scores<T>,
+          .row_adjust = row_adjust<T>,
           .row_softmax = row_softmax<T>,
           .row_weights = row_weights<T>,
           .row_values = row_values<T>,

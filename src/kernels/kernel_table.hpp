@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 namespace headwise::detail {
 
@@ -23,6 +24,30 @@ struct KeySpan {
   int first_vector;
   int vectors;
   bool masked;
+};
+
+/// One bit per key, in words as wide as a lane: bit k % bits of word k / bits.
+template <class T>
+using KeyBits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+template <class T>
+constexpr int bits_per_word = 8 * static_cast<int>(sizeof(T));
+
+/// What happens to a score before the softmax beside masking, in this order; scores in units of 1/`unit`: log2(e) where
+/// they are exponents of 2, 1 where they leave as they are.
+template <class T>
+struct ScoreAdjustment {
+  T softcap = 0;                ///< · unit; score ← softcap · tanh(score / softcap); 0 = off
+  const T* slope = nullptr;     ///< per row, · unit: score += slope · (distance + key index in the block); null = off
+  const T* distance = nullptr;  ///< per row: position of the block's first key − position of the row
+  const T* bias = nullptr;      ///< [key][row_stride], · unit: score += bias, −∞ excludes; null = off
+
+  bool any() const { return softcap != 0 || slope != nullptr || bias != nullptr; }
+};
+
+/// What a mask or bias does to a block.
+struct BlockCoverage {
+  bool any_attended;
+  bool any_excluded;
 };
 
 /// Rows of memory: `stride` elements from row to row, features next to each other.
@@ -57,6 +82,37 @@ struct BlockArguments {
   int num_spans;
   T* scores;               ///< [key][row_stride]
   RowState<T> state;
+  const KeyBits<T>* attended = nullptr;  ///< [word][row_stride]: attended keys, where limits do not tell; else null
+  ScoreAdjustment<T> adjustment = {};
+};
+
+/// The mask bytes of a tile's rows over one key block.
+template <class T>
+struct MaskArguments {
+  const std::uint8_t* const* rows;  ///< per row, non-zero = attend; null: no mask
+  std::int64_t key_stride;
+  const std::uint8_t* padding;      ///< of all rows, non-zero = exclude; null: none
+  std::int64_t padding_stride;
+  const int* first_key;             ///< per row: keys outside [first_key, last_key) are excluded too
+  const int* last_key;
+  int num_rows;
+  int keys;
+  int row_stride;
+};
+
+/// Scores of one row against consecutive keys (row-dot path) and what happens to them, in this order.
+template <class T>
+struct RowAdjustment {
+  T unit = 1;     ///< scores are in units of 1/unit
+  T softcap = 0;  ///< · unit
+  T slope = 0;    ///< · unit: score += slope · (distance + j)
+  T distance = 0;
+  const T* bias = nullptr;  ///< not scaled by unit; −∞ excludes
+  std::int64_t bias_stride = 0;
+  const std::uint8_t* mask = nullptr;
+  std::int64_t mask_stride = 0;
+  const std::uint8_t* padding = nullptr;
+  std::int64_t padding_stride = 0;
 };
 
 template <class T, class KV>
@@ -91,8 +147,16 @@ struct KernelTable {
   void (*pack_rows)(const KV* source, std::int64_t row_stride, std::int64_t feature_stride, int rows, int features,
                     KV* target, int target_stride);
 
-  /// scores[key][row] = start[row] + query[row]·key, −∞ where a masked span excludes the pair; maximum[row] over the
-  /// attended ones. Lanes outside a span's vectors are left alone.
+  /// attended[word][row_stride] from mask bytes, padding and limits; rows beyond num_rows attend nothing.
+  BlockCoverage (*pack_mask)(const MaskArguments<T>&, KeyBits<T>* attended);
+
+  /// bias[key][row_stride] = rows[row][key · key_stride] · unit: transposed; a finite product that overflows becomes the
+  /// largest finite number. Rows beyond `rows` get 0.
+  BlockCoverage (*pack_bias)(const T* const* bias, std::int64_t key_stride, int keys, int rows, T unit, T* packed,
+                             int row_stride);
+
+  /// scores[key][row] = start[row] + query[row]·key, adjusted, −∞ where a masked span, the attended bits or the bias
+  /// exclude the pair; maximum[row] over the attended ones. Lanes outside a span's vectors are left alone.
   void (*scores)(const BlockArguments<T, KV>&);
 
   /// Moves the reference where the maximum grew by more than 8, replaces the scores by weights 2^(score − reference),
@@ -116,6 +180,9 @@ struct KernelTable {
   /// 2^(score − reference[row]) · inverse[row], 0 where excluded, written to target[row][key · key_stride].
   void (*store_weights)(const BlockArguments<T, KV>&, int keys, int rows, T* const* target, std::int64_t key_stride);
 
+  /// The same of the scores themselves.
+  void (*store_scores)(const BlockArguments<T, KV>&, int keys, int rows, T* const* target, std::int64_t key_stride);
+
   // Few rows against many keys (decode): lanes are features.
 
   /// scores[q · score_stride + j] = query[q]·key[j] for j < keys. Features padded to whole vectors: queries with 0, keys
@@ -123,9 +190,13 @@ struct KernelTable {
   void (*row_scores)(const T* query, int query_stride, int queries, Rows<KV> key, int keys, int feature_vectors,
                      T* scores, int score_stride);
 
-  /// Online softmax of one row: keys [begin, end) of `keys` attended. Updates reference and sum, replaces scores by
-  /// weights (0 outside), returns the factor for what was accumulated before. `keys` is padded to whole vectors.
-  T (*row_softmax)(T* scores, int begin, int end, int keys, T* reference, T* sum);
+  /// scores[j], j < keys, adjusted, −∞ where excluded. True if the bias, the mask or the padding excluded a key.
+  bool (*row_adjust)(T* scores, int keys, const RowAdjustment<T>&);
+
+  /// Online softmax of one row: of `keys` keys those in [begin, end) whose score is not −∞ are attended. Updates
+  /// reference and sum, replaces scores by weights (0 outside), returns the factor for what was accumulated before.
+  /// Room for whole vectors. `mark_excluded`: excluded keys get −0.
+  T (*row_softmax)(T* scores, int begin, int end, int keys, T* reference, T* sum, bool mark_excluded);
 
   /// Recompute pass of the weights output: scores → 2^(score − reference) · inverse for keys [begin, end) of `keys`, 0
   /// elsewhere.

@@ -87,7 +87,7 @@ HEADWISE_INLINE int exclude_outside(T* scores, int begin, int end, int keys) {
 }
 
 template <class T>
-T row_softmax(T* scores, int begin, int end, int keys, T* reference, T* sum) {
+T row_softmax(T* scores, int begin, int end, int keys, T* reference, T* sum, bool mark_excluded) {
   const int padded = exclude_outside(scores, begin, end, keys);
   Vector<T> largest(-infinity<T>);
   for (int j = 0; j < padded; j += lanes<T>) largest = maximum(largest, load(scores + j));
@@ -97,16 +97,18 @@ T row_softmax(T* scores, int begin, int end, int keys, T* reference, T* sum) {
     *reference = peak;
   } else if (peak - *reference > reference_slack<T>) {
     T lane[lanes<T>];
-    store(lane, exp2(Vector<T>(*reference - peak)));
+    store(lane, settled(exp2(Vector<T>(*reference - peak))));
     factor = lane[0];
     *reference = peak;
   }
   const Vector<T> shift(*reference == -infinity<T> ? T(0) : *reference);
   Vector<T> total(T(0));
   for (int j = 0; j < padded; j += lanes<T>) {
-    const Vector<T> weight = exp2(load(scores + j) - shift);
+    const Vector<T> score = load(scores + j);
+    const Vector<T> weight = exp2(score - shift);
     total += weight;
-    store(scores + j, weight);
+    const Vector<T> excluded(mark_excluded ? T(-0.0) : T(0));
+    store(scores + j, xsimd::select(score == Vector<T>(-infinity<T>), excluded, weight));
   }
   *sum = *sum * factor + reduce(total, [](T a, T b) { return a + b; });
   return factor;
@@ -185,7 +187,8 @@ void merge_parts(T* references, T* sums, T* accumulators, int parts, std::int64_
   for (int p = 0; p < parts; ++p) {
     const T reference = references[p * part_stride];
     T factor[lanes<T>];
-    store(factor, exp2(Vector<T>(reference == largest ? T(0) : reference - largest)));
+    const bool equal = reference == largest;
+    store(factor, settled(exp2(settled(Vector<T>(equal ? T(0) : reference)) - settled(Vector<T>(equal ? T(0) : largest)))));
     const T* part = accumulators + p * accumulator_stride;
     for (int f = 0; f < feature_vectors; ++f) {
       const Vector<T> scaled = load(part + f * lanes<T>) * Vector<T>(factor[0]);

@@ -1,7 +1,9 @@
 // Scores of one tile against one key block: lanes are query rows, keys are read in place and broadcast.
 #pragma once
 
+#include "kernels/adjust.hpp"
 #include "kernels/kernel_table.hpp"
+#include "kernels/mask.hpp"
 #include "kernels/simd.hpp"
 
 namespace headwise::detail {
@@ -16,16 +18,8 @@ struct ScoreSpan {
   std::int64_t key_stride;
   std::int64_t value_stride;
   const T* start;
-  const T* key_begin;  // null: nothing is masked
-  const T* key_end;
+  PairMask<T> mask;
 };
-
-/// −∞ in the lanes that do not attend key `index`.
-template <class T>
-HEADWISE_INLINE Vector<T> mask_score(Vector<T> score, Vector<T> begin, Vector<T> end, int index) {
-  const Vector<T> key(static_cast<T>(index));
-  return xsimd::select((key >= begin) & (key < end), score, Vector<T>(-infinity<T>));
-}
 
 /// A register tile of `Vectors` row vectors × `Keys` keys: every query vector is loaded once per feature and used for
 /// all keys, every key element is broadcast once and used for all rows. While it runs it prefetches the keys of the
@@ -60,11 +54,10 @@ HEADWISE_INLINE void score_tile(const ScoreSpan<T>& span, const T* key, const T*
   }
   for (; d < span.head_dim; ++d) feature(d);
 
-  if (span.key_begin != nullptr) {
-    static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
-      const Vector<T> begin = load(span.key_begin + v * lanes<T>), end = load(span.key_end + v * lanes<T>);
-      static_for<Keys>([&](auto j) __attribute__((always_inline)) {
-        sum[j][v] = mask_score(sum[j][v], begin, end, index + j);
+  if (span.mask.any()) {
+    static_for<Keys>([&](auto j) __attribute__((always_inline)) {
+      static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
+        sum[j][v] = span.mask.apply(sum[j][v], index + j, v * lanes<T>);
       });
     });
   }
@@ -116,6 +109,13 @@ template <class T, int Vectors>
   static_for<Vectors>([&](auto v) __attribute__((always_inline)) { store(maxima + v * lanes<T>, largest[v]); });
 }
 
+template <class T>
+HEADWISE_INLINE void clear_maxima(const BlockArguments<T, T>& block) {
+  for (int row = 0; row < block.row_stride; row += lanes<T>) {
+    store(block.state.maximum + row, Vector<T>(-infinity<T>));
+  }
+}
+
 /// Calls f with the compile-time number of vectors, 1 … tile_vectors.
 template <class Function, int Vectors = Isa::tile_vectors>
 HEADWISE_INLINE void with_vectors(int vectors, Function&& function) {
@@ -127,9 +127,8 @@ HEADWISE_INLINE void with_vectors(int vectors, Function&& function) {
 
 template <class T>
 void scores(const BlockArguments<T, T>& block) {
-  for (int row = 0; row < block.row_stride; row += lanes<T>) {
-    store(block.state.maximum + row, Vector<T>(-infinity<T>));
-  }
+  const bool adjusted = block.adjustment.any();
+  clear_maxima(block);
   for (int s = 0; s < block.num_spans; ++s) {
     const KeySpan& shape = block.spans[s];
     const int row = shape.first_vector * lanes<T>;
@@ -139,14 +138,18 @@ void scores(const BlockArguments<T, T>& block) {
                             .key_stride = block.key.stride,
                             .value_stride = block.value.stride,
                             .start = block.state.start + row,
-                            .key_begin = shape.masked ? block.state.key_begin + row : nullptr,
-                            .key_end = block.state.key_end + row};
+                            .mask = adjusted ? PairMask<T>{} : pair_mask(block, shape)};
     with_vectors(shape.vectors, [&](auto vectors) {
       score_span<T, vectors>(span, block.key.data + shape.first_key * block.key.stride,
                              block.value.data + shape.first_key * block.value.stride, shape.first_key, shape.keys,
                              block.scores + static_cast<std::int64_t>(shape.first_key) * block.row_stride + row,
                              block.state.maximum + row);
     });
+  }
+  if (!adjusted) return;
+  clear_maxima(block);
+  for (int s = 0; s < block.num_spans; ++s) {
+    with_vectors(block.spans[s].vectors, [&](auto vectors) { adjust_span<T, vectors>(block, block.spans[s]); });
   }
 }
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "kernels/isa.hpp"
+#include "kernels/kernel_table.hpp"
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -33,6 +34,20 @@ HEADWISE_INLINE Vector<T> load(const T* source) {
 template <class T>
 HEADWISE_INLINE void store(T* target, Vector<T> x) {
   x.store_unaligned(target);
+}
+
+/// x itself, but the compiler cannot see through it. clang otherwise computes all lanes first and selects afterwards, or
+/// fills lanes it does not need with junk, so that lanes which were to be spared raise FE_INVALID or FE_DIVBYZERO.
+template <class T>
+HEADWISE_INLINE Vector<T> settled(Vector<T> x) {
+#if defined(HEADWISE_KERNELS_NEON64)
+  asm("" : "+w"(x.data));
+#elif defined(HEADWISE_KERNELS_AVX512)
+  asm("" : "+v"(x.data));
+#else
+  asm("" : "+x"(x.data));
+#endif
+  return x;
 }
 
 template <class T>
@@ -213,6 +228,28 @@ HEADWISE_INLINE T reduce(Vector<T> x, Combine combine) {
     for (int i = 0; i < width; ++i) lane[i] = combine(lane[i], lane[i + width]);
   }
   return lane[0];
+}
+
+/// True in the lanes whose word has `bit` set.
+template <class T>
+HEADWISE_INLINE xsimd::batch_bool<T, Isa::Arch> has_bit(const KeyBits<T>* words, KeyBits<T> bit) {
+  using Integer = std::make_signed_t<KeyBits<T>>;
+  using Integers = xsimd::batch<Integer, Isa::Arch>;
+  const Integers found =
+      Integers::load_unaligned(reinterpret_cast<const Integer*>(words)) & Integers(static_cast<Integer>(bit));
+  return xsimd::bool_cast(found != Integers(Integer(0)));
+}
+
+/// Bit i is set where bytes[i] is not zero, i < 16.
+HEADWISE_INLINE std::uint32_t nonzero_bits16(const std::uint8_t* bytes) {
+#if defined(__SSE2__)
+  const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes));
+  return ~static_cast<std::uint32_t>(_mm_movemask_epi8(_mm_cmpeq_epi8(x, _mm_setzero_si128()))) & 0xFFFFu;
+#else
+  std::uint32_t bits = 0;
+  for (int i = 0; i < 16; ++i) bits |= static_cast<std::uint32_t>(bytes[i] != 0) << i;
+  return bits;
+#endif
 }
 
 /// Hints that a cache line will be read: into the first level, or into the second.

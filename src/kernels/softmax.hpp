@@ -20,7 +20,7 @@ constexpr T largest_start = T(32);
 
 /// Moves the references of one vector of rows and says what the exponential pass must subtract.
 template <class T>
-HEADWISE_INLINE void move_reference(const RowState<T>& state, int row) {
+HEADWISE_INLINE void move_reference(const RowState<T>& state, int row, bool may_start_there) {
   const Vector<T> zero(T(0)), none(-infinity<T>);
   const Vector<T> before = load(state.reference + row);
   const Vector<T> start = load(state.start + row);
@@ -28,7 +28,7 @@ HEADWISE_INLINE void move_reference(const RowState<T>& state, int row) {
   // With a start of −reference the maximum is relative already; such a reference is finite, and 0 starts at 0 too.
   const auto relative = start != zero;
   const auto fresh = before == none;
-  const Vector<T> offset = xsimd::select(relative | fresh, zero, before);
+  const Vector<T> offset = settled(xsimd::select(relative | fresh, zero, before));
   const Vector<T> growth = xsimd::select(fresh, largest, largest - offset);
   const auto moves = xsimd::select(fresh, largest, growth - Vector<T>(reference_slack<T>)) >
                      xsimd::select(fresh, none, zero);
@@ -37,12 +37,13 @@ HEADWISE_INLINE void move_reference(const RowState<T>& state, int row) {
   const auto alive = reference != none;
   // Operands are selected before they are subtracted: −∞ − (−∞) would raise FE_INVALID.
   const auto kept = fresh | !moves;
-  const Vector<T> factor = exp2(xsimd::select(kept, zero, before) - xsimd::select(kept, zero, reference));
+  const Vector<T> factor =
+      exp2(settled(xsimd::select(kept, zero, before)) - settled(xsimd::select(kept, zero, reference)));
   store(state.factor + row, factor);
   store(state.reference + row, reference);
   store(state.shift + row, xsimd::select(alive, xsimd::select(relative, reference + start, reference), zero));
   store(state.sum + row, load(state.sum + row) * factor);
-  const auto small = xsimd::abs(reference) <= Vector<T>(largest_start<T>);
+  const auto small = xsimd::abs(reference) <= Vector<T>(may_start_there ? largest_start<T> : T(-1));
   store(state.start + row, xsimd::select(small, zero - reference, zero));
 }
 
@@ -91,7 +92,8 @@ void softmax(const BlockArguments<T, T>& block, bool mark_excluded) {
   T sums[Isa::tile_vectors * lanes<T>];
   bool shifted = false;
   for (int row = 0; row < block.row_stride; row += lanes<T>) {
-    move_reference(state, row);
+    // A softcap acts on scores that start at 0.
+    move_reference(state, row, block.adjustment.softcap == T(0));
     shifted = shifted || xsimd::any(load(state.shift + row) != Vector<T>(T(0)));
     store(sums + row, Vector<T>(T(0)));
   }
@@ -119,31 +121,24 @@ void finish(const RowState<T>& state, int row_stride) {
   for (int row = 0; row < row_stride; row += lanes<T>) {
     const Vector<T> sum = load(state.sum + row);
     const auto dead = sum == zero;
-    store(state.inverse + row, xsimd::select(dead, zero, one / xsimd::select(dead, one, sum)));
+    store(state.inverse + row, xsimd::select(dead, zero, one / settled(xsimd::select(dead, one, sum))));
   }
 }
 
-/// Recompute pass: scores → final weights, transposed to the caller's rows.
-template <class T>
-void store_weights(const BlockArguments<T, T>& block, int keys, int rows, T* const* target, std::int64_t key_stride) {
-  const int row_stride = block.row_stride;
-  for (int s = 0; s < block.num_spans; ++s) {
-    const KeySpan& span = block.spans[s];
-    clear_outside(block, span, T(-infinity<T>));
-  }
+/// Transposes finish(score, row) of every pair to the caller's rows.
+template <class T, class Finish>
+HEADWISE_INLINE void store_pairs(const BlockArguments<T, T>& block, int keys, int rows, T* const* target,
+                                 std::int64_t key_stride, Finish finish) {
+  for (int s = 0; s < block.num_spans; ++s) clear_outside(block, block.spans[s], -infinity<T>);
   for (int row = 0; row < rows; row += lanes<T>) {
-    const Vector<T> inverse = load(block.state.inverse + row), reference = load(block.state.reference + row);
-    const Vector<T> none(-infinity<T>), zero(T(0));
-    const Vector<T> shift = xsimd::select(reference == none, zero, reference);
-    const auto weight = [&](int j) __attribute__((always_inline)) {
-      const Vector<T> score = load(block.scores + static_cast<std::int64_t>(j) * row_stride + row);
-      return xsimd::select(score == none, zero, exp2(score - shift) * inverse);
+    const auto finished = [&](int j) __attribute__((always_inline)) {
+      return finish(load(block.scores + static_cast<std::int64_t>(j) * block.row_stride + row), row);
     };
     int j = 0;
     if (key_stride == 1 && row + lanes<T> <= rows) {
       for (; j + piece<T> <= keys; j += piece<T>) {
         Vector<T> x[piece<T>];
-        static_for<piece<T>>([&](auto i) __attribute__((always_inline)) { x[i] = weight(j + i); });
+        static_for<piece<T>>([&](auto i) __attribute__((always_inline)) { x[i] = finished(j + i); });
         transpose_pieces(x);
         static_for<piece<T>>([&](auto i) __attribute__((always_inline)) {
           store_pieces(x[i], target + row + i, piece<T>, j);
@@ -152,10 +147,28 @@ void store_weights(const BlockArguments<T, T>& block, int keys, int rows, T* con
     }
     for (; j < keys; ++j) {
       T lane[lanes<T>];
-      store(lane, weight(j));
+      store(lane, finished(j));
       for (int r = 0; r < lanes<T> && row + r < rows; ++r) target[row + r][j * key_stride] = lane[r];
     }
   }
+}
+
+/// Recompute pass: scores → final weights.
+template <class T>
+void store_weights(const BlockArguments<T, T>& block, int keys, int rows, T* const* target, std::int64_t key_stride) {
+  const Vector<T> none(-infinity<T>), zero(T(0));
+  const RowState<T> state = block.state;
+  store_pairs(block, keys, rows, target, key_stride, [&](Vector<T> score, int row) __attribute__((always_inline)) {
+    const Vector<T> reference = load(state.reference + row);
+    const Vector<T> shift = xsimd::select(reference == none, zero, reference);
+    return xsimd::select(score == none, zero, exp2(score - shift) * load(state.inverse + row));
+  });
+}
+
+template <class T>
+void store_scores(const BlockArguments<T, T>& block, int keys, int rows, T* const* target, std::int64_t key_stride) {
+  store_pairs(block, keys, rows, target, key_stride,
+              [](Vector<T> score, int) __attribute__((always_inline)) { return score; });
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "headwise/attention.hpp"
 #include "kernels/kernel_table.hpp"
 
 namespace headwise::detail {
@@ -16,8 +17,9 @@ struct KeyRange {
   friend bool operator==(const KeyRange&, const KeyRange&) = default;
 };
 
-/// The keys that a query at `position` (which may be negative) attends among `key_length`.
-KeyRange attended_keys(std::int64_t position, bool causal, std::int64_t key_length);
+/// The keys that a query at `position` (which may be negative) attends among `key_length`: at most its own position if
+/// causal, and within the window.
+KeyRange attended_keys(std::int64_t position, bool causal, const Window& window, std::int64_t key_length);
 
 /// End of the block that starts at `begin`: blocks end at multiples of block_keys, so that boundaries depend on positions
 /// only; what is left takes up to max_block_keys at once rather than as a short last block.

@@ -14,15 +14,17 @@ constexpr std::int64_t folded_rows(std::int64_t query_length, std::int64_t group
 
 /// Few rows read keys once at memory speed with features as lanes; more rows fill the lanes of a tile. From half a
 /// vector of rows on the tile's shared products win even when keys come from memory.
+constexpr std::int64_t most_row_dot_rows(int lanes) { return lanes / 2; }
+
 constexpr KernelPath choose_path(std::int64_t rows, int lanes) {
-  return 2 * rows <= lanes ? KernelPath::row_dot : KernelPath::query_tile;
+  return rows <= most_row_dot_rows(lanes) ? KernelPath::row_dot : KernelPath::query_tile;
 }
 
 /// Rows that lie 2 KiB or more apart fall into few cache sets and evict each other (measured on AVX-512, D = 64,
 /// N = 1024: 84 % of peak becomes 54–79 %); copying them costs 1–2 %.
 constexpr bool rows_are_far(std::int64_t stride, std::int64_t features, std::int64_t element_size) {
-  const std::int64_t distance = stride < 0 ? -stride : stride;
-  return distance != features && distance >= 2048 / element_size;
+  const std::int64_t far = 2048 / element_size;
+  return (stride >= far || stride <= -far) && stride != features && stride != -features;
 }
 
 /// Keys of one task of the row-dot path, and of its inner steps. Partial results are merged in order.

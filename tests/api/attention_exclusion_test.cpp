@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "support/attention_case.hpp"
+#include "support/environment.hpp"
 
 namespace headwise::test {
 namespace {
@@ -19,6 +20,7 @@ constexpr std::int64_t largest_offset = std::int64_t{1} << 62;  // accepted
 std::vector<AttentionCase> problems() {
   std::vector<AttentionCase> cases;
   for (const std::int64_t queries : {1, 4, 70, 230}) {
+    if (reduced_grid() && queries == 230) continue;
     // A single query has a key head of its own, or the rows of a group would be many for the narrowest vectors.
     const std::int64_t num_kv_heads = queries == 1 ? 4 : 2;
     cases.push_back({.shape = {2, 4, num_kv_heads, queries, key_length, 64, 37}, .logsumexp = true, .weights = true});
@@ -49,6 +51,7 @@ void overwrite_keys(const AttentionTensors<T>& tensors, std::int64_t begin, T nu
 
 template <class T>
 std::vector<T> intruders() {
+  if (reduced_grid()) return {std::numeric_limits<T>::quiet_NaN(), std::numeric_limits<T>::infinity()};
   return {std::numeric_limits<T>::quiet_NaN(), std::numeric_limits<T>::signaling_NaN(),
           std::numeric_limits<T>::infinity(), -std::numeric_limits<T>::infinity(), std::numeric_limits<T>::max(), T{0}};
 }
@@ -72,6 +75,7 @@ TEST_CASE_TEMPLATE("attention: keys beyond key_lengths never touch the result", 
 TEST_CASE_TEMPLATE("attention: keys right of a causal query never touch its row", T, float, double) {
   for (const AttentionCase& base : problems()) {
     for (const std::int64_t offset : {-3, 0, 40, 140}) {
+      if (reduced_grid() && offset % 140 == 0) continue;
       const AttentionCase problem = causal_at(base, QueryPosition::given, {offset, offset});
       AttentionTensors<T> tensors(problem);
       tensors.fill(5);

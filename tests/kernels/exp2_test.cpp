@@ -33,7 +33,7 @@ std::vector<T> by_row(const std::vector<T>& x) {
   const GuardedBuffer<T> scores(keys + kernels<T>().lanes, Placement::before_guard);
   std::copy(x.begin(), x.end(), scores.data());
   T reference = T(0), sum = T(0);
-  kernels<T>().row_softmax(scores.data(), 0, keys, keys, &reference, &sum);
+  kernels<T>().row_softmax(scores.data(), 0, keys, keys, &reference, &sum, false);
   return copied(scores.data(), keys);
 }
 
@@ -59,6 +59,11 @@ std::vector<T> samples(T low) {
   return x;
 }
 
+/// What the polynomials reach, in units of u: 3.2 and 1.8 without a fused product and sum.
+template <class T>
+constexpr double largest_error = sizeof(T) == 4 ? 3.5 : 2;
+static_assert(largest_error<float> <= KernelErrorModel::exp_error);
+
 TEST_CASE_TEMPLATE("exp2: accuracy over the range of weights", T, float, double) {
   // The second range is that of double; for float both are the same.
   for (const T low : std::set<T>{T(-126), cut<T>}) {
@@ -70,7 +75,7 @@ TEST_CASE_TEMPLATE("exp2: accuracy over the range of weights", T, float, double)
       if (!(error <= worst)) worst = error, where = x[i];
     }
     MESSAGE("largest error of exp2 over [", low, ", 8]: ", static_cast<double>(worst), " u at ", where);
-    CHECK(worst <= static_cast<Wide<T>>(KernelErrorModel::exp_error));
+    CHECK(worst <= Wide<T>{largest_error<T>});
     CHECK(same_bits(power, by_row(x)));
   }
 }

@@ -120,7 +120,7 @@ TEST_CASE_TEMPLATE("row_softmax: every key count and some ranges, step after ste
       for (int j = 0; j < keys; ++j) scores.push_back(offset + static_cast<T>(random.normal()));
       const ScoreRow<T> row(scores);
       std::fill(row.memory.data(), row.memory.data() + begin, quiet_nan<T>);  // excluded: never used
-      const T factor = kernels<T>().row_softmax(row.memory.data(), begin, end, keys, &reference, &sum);
+      const T factor = kernels<T>().row_softmax(row.memory.data(), begin, end, keys, &reference, &sum, false);
       const T peak = *std::max_element(scores.begin() + begin, scores.begin() + end);
       const bool moves = reference_before == -infinity<T> || peak - reference_before > T(8);
       CHECK(reference == (moves ? peak : reference_before));
@@ -169,7 +169,7 @@ TEST_CASE_TEMPLATE("row_softmax: the reference moves for more than 8, dead rows 
     const ScoreRow<T> row(step.scores);
     T reference = step.reference, sum = T(1);
     std::feclearexcept(FE_ALL_EXCEPT);
-    const T factor = kernels<T>().row_softmax(row.memory.data(), 0, row.keys, row.keys, &reference, &sum);
+    const T factor = kernels<T>().row_softmax(row.memory.data(), 0, row.keys, row.keys, &reference, &sum, false);
     CHECK(std::fetestexcept(FE_INVALID | FE_DIVBYZERO | FE_OVERFLOW) == 0);
     CHECK(reference == step.expected_reference);
     CHECK(factor == step.expected_factor);
@@ -184,11 +184,11 @@ TEST_CASE_TEMPLATE("row_softmax: the reference moves for more than 8, dead rows 
       scores[static_cast<std::size_t>(where)] = bad;
       const ScoreRow<T> row(scores);
       T reference = none, sum = T(0);
-      kernels<T>().row_softmax(row.memory.data(), 0, 20, 20, &reference, &sum);
+      kernels<T>().row_softmax(row.memory.data(), 0, 20, 20, &reference, &sum, false);
       REQUIRE(std::isnan(sum));
       // A later step does not heal it.
       const ScoreRow<T> later({T(1), T(50)});
-      kernels<T>().row_softmax(later.memory.data(), 0, 2, 2, &reference, &sum);
+      kernels<T>().row_softmax(later.memory.data(), 0, 2, 2, &reference, &sum, false);
       REQUIRE(std::isnan(sum));
     }
   }
@@ -198,10 +198,23 @@ TEST_CASE_TEMPLATE("row_softmax: an empty range changes nothing", T, float, doub
   for (const int at : {0, 3, 7}) {
     const ScoreRow<T> row(std::vector<T>(7, quiet_nan<T>));
     T reference = T(3), sum = T(2);
-    CHECK(kernels<T>().row_softmax(row.memory.data(), at, at, 7, &reference, &sum) == T(1));
+    CHECK(kernels<T>().row_softmax(row.memory.data(), at, at, 7, &reference, &sum, false) == T(1));
     CHECK(reference == T(3));
     CHECK(sum == T(2));
     CHECK(std::all_of(row.memory.data(), row.memory.data() + row.memory.size(), [](T x) { return x == T(0); }));
+  }
+}
+
+TEST_CASE_TEMPLATE("row_softmax: excluded keys are marked on request, attended ones are not", T, float, double) {
+  for (const bool mark : {false, true}) {
+    const ScoreRow<T> row({T(1), T(2), -infinity<T>, T(3), T(-500), T(4)});
+    T reference = -infinity<T>, sum = T(0);
+    kernels<T>().row_softmax(row.memory.data(), 1, 5, row.keys, &reference, &sum, mark);
+    for (const int key : {0, 2, 5}) {
+      CHECK(row.memory.data()[key] == T(0));
+      CHECK(std::signbit(row.memory.data()[key]) == mark);
+    }
+    for (const int key : {1, 3, 4}) CHECK(!std::signbit(row.memory.data()[key]));
   }
 }
 

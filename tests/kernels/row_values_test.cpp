@@ -99,6 +99,9 @@ struct Parts {
         accumulator((count - 1) * accumulator_stride() + features, Placement::before_guard) {
     Random random(63);
     fill_normal(random, accumulator);
+    // Between them lie those of other rows, which may be read.
+    std::fill_n(reference.data(), reference.size(), T(0));
+    std::fill_n(sum.data(), sum.size(), T(0));
     for (int p = 0; p < count; ++p) {
       const T own = references[static_cast<std::size_t>(p)];
       reference.data()[p * part_stride] = own;
@@ -133,6 +136,9 @@ TEST_CASE_TEMPLATE("merge_parts: relative to the largest reference, in order, de
                                           {none, none, none}};
   for (const std::vector<T>& references : cases) {
     for (const int vectors : {1, 2, 5}) {
+      CAPTURE(references[0]);
+      CAPTURE(references.size());
+      CAPTURE(vectors);
       const Parts<T> before(references, vectors), parts(references, vectors);
       std::feclearexcept(FE_ALL_EXCEPT);
       parts.merge();

@@ -25,44 +25,63 @@ TEST_CASE("key_blocks: attended keys") {
   struct Case {
     std::int64_t position;
     bool causal;
+    Window window;
     std::int64_t key_length;
     KeyRange expected;
   };
-  for (const Case& c : {Case{0, false, 10, {0, 10}},
-                        {-5, false, 10, {0, 10}},
-                        {lowest, false, 10, {0, 10}},
-                        {largest, false, 10, {0, 10}},
-                        {3, false, 0, {0, 0}},
-                        {0, true, 10, {0, 1}},
-                        {8, true, 10, {0, 9}},
-                        {9, true, 10, {0, 10}},
-                        {10, true, 10, {0, 10}},
-                        {largest, true, 10, {0, 10}},
-                        {largest - 1, true, largest, {0, largest}},
-                        {largest, true, largest, {0, largest}},
-                        {-1, true, 10, {0, 0}},
-                        {-2, true, 10, {0, 0}},
-                        {lowest, true, 10, {0, 0}},
-                        {lowest, true, largest, {0, 0}},
-                        {0, true, 0, {0, 0}},
-                        {-1, true, 0, {0, 0}}}) {
+  for (const Case& c : {Case{0, false, {}, 10, {0, 10}},
+                        {-5, false, {}, 10, {0, 10}},
+                        {lowest, false, {}, 10, {0, 10}},
+                        {largest, false, {}, 10, {0, 10}},
+                        {3, false, {}, 0, {0, 0}},
+                        {0, true, {}, 10, {0, 1}},
+                        {8, true, {}, 10, {0, 9}},
+                        {9, true, {}, 10, {0, 10}},
+                        {10, true, {}, 10, {0, 10}},
+                        {largest, true, {}, 10, {0, 10}},
+                        {largest - 1, true, {}, largest, {0, largest}},
+                        {largest, true, {}, largest, {0, largest}},
+                        {-1, true, {}, 10, {0, 0}},
+                        {lowest, true, {}, 10, {0, 0}},
+                        {lowest, true, {}, largest, {0, 0}},
+                        {0, true, {}, 0, {0, 0}},
+                        {-1, true, {}, 0, {0, 0}},
+                        {5, false, {2, 1}, 10, {3, 7}},
+                        {5, false, {0, 0}, 10, {5, 6}},
+                        {5, false, {-1, 1}, 10, {0, 7}},
+                        {5, false, {2, -1}, 10, {3, 10}},
+                        {5, true, {2, 1}, 10, {3, 6}},
+                        {5, false, {largest, largest}, 10, {0, 10}},
+                        {-5, false, {largest, largest}, 10, {0, 10}},
+                        {largest, false, {1, largest}, 10, {10, 10}},
+                        {largest - 3, false, {3, 3}, largest, {largest - 6, largest}},
+                        {lowest, false, {largest, 5}, 10, {0, 0}},
+                        {lowest, false, {5, 5}, 10, {0, 0}}}) {
     CAPTURE(c.position);
     CAPTURE(c.causal);
+    CAPTURE(c.window.left);
+    CAPTURE(c.window.right);
     CAPTURE(c.key_length);
-    CHECK(detail::attended_keys(c.position, c.causal, c.key_length) == c.expected);
+    CHECK(detail::attended_keys(c.position, c.causal, c.window, c.key_length) == c.expected);
   }
 }
 
 TEST_CASE("key_blocks: attended keys agree with the definition and do not decrease") {
-  for (std::int64_t key_length = 0; key_length < 6; ++key_length) {
+  for (int choice = 0; choice < 2 * 5 * 5 * 6; ++choice) {
+    const bool causal = choice % 2 == 0;
+    const Window window{choice / 2 % 5 - 1, choice / 10 % 5 - 1};
+    const std::int64_t key_length = choice / 50;
     KeyRange before{0, 0};
-    for (std::int64_t position = -4; position < 9; ++position) {
-      const KeyRange range = detail::attended_keys(position, true, key_length);
+    for (std::int64_t position = -8; position < 13; ++position) {
+      const KeyRange range = detail::attended_keys(position, causal, window, key_length);
       for (std::int64_t key = 0; key < key_length; ++key) {
-        CHECK((key >= range.begin && key < range.end) == (key <= position));
+        const bool attended = (!causal || key <= position) && (window.left < 0 || key >= position - window.left) &&
+                              (window.right < 0 || key <= position + window.right);
+        REQUIRE((key >= range.begin && key < range.end) == attended);
       }
-      CHECK(range.begin >= before.begin);
-      CHECK(range.end >= before.end);
+      REQUIRE(range.begin >= before.begin);
+      REQUIRE(range.end >= before.end);
+      REQUIRE(range.end <= key_length);
       before = range;
     }
   }
@@ -193,7 +212,7 @@ TEST_CASE("key_blocks: spans of causal tiles, far into long sequences, too") {
     for (const std::int64_t offset : {std::int64_t{0}, std::int64_t{-5}, std::int64_t{1000}, largest - 400}) {
       for (const int group : {1, 3}) {
         std::vector<KeyRange> range;
-        for (int r = 0; r < rows; ++r) range.push_back(detail::attended_keys(offset + r / group, true, largest));
+        for (int r = 0; r < rows; ++r) range.push_back(detail::attended_keys(offset + r / group, true, {}, largest));
         const std::int64_t end = range.back().end;
         for (std::int64_t begin = std::max<std::int64_t>(0, end - 300); begin < end; begin += 37) {
           check_spans(range, lanes, {begin, std::min(begin + 160, end)});

@@ -1,103 +1,129 @@
 /// \file
-/// One attention problem of the tests: what is asked, the tensors for it, and running it.
+/// The tensors of an attention problem, and running it.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <limits>
 #include <optional>
-#include <sstream>
-#include <string>
 #include <vector>
 
 #include "headwise/attention.hpp"
-#include "headwise/runtime.hpp"
+#include "support/attention_problem.hpp"
+#include "support/option_tensors.hpp"
 #include "support/random.hpp"
 #include "support/tensors.hpp"
 
 namespace headwise::test {
 
-/// What is asked of attention().
-struct AttentionCase {
-  AttentionShape shape;
-  AttentionOptions options = {};
-  Layout layout = Layout::bhsd;
-  Placement placement = Placement::before_guard;
-  bool logsumexp = false;  ///< ask for it
-  bool weights = false;    ///< ask for them
-  bool one_key_sequence = false;  ///< the whole batch attends the same keys: batch stride 0
-  std::vector<std::int64_t> key_lengths = {}, query_offsets = {};
-};
-
-/// The case in one line, for failures.
-inline std::string describe(const AttentionCase& problem) {
-  const AttentionShape& shape = problem.shape;
-  std::ostringstream text;
-  text << active_isa() << ": batch " << shape.batch << ", heads " << shape.num_heads << ":" << shape.num_kv_heads
-       << ", queries " << shape.query_length << ", keys " << shape.key_length << ", dim " << shape.head_dim << "/"
-       << shape.value_dim << ", " << name_of(problem.layout)
-       << (problem.placement == Placement::before_guard ? " before a guard page" : " after a guard page");
-  if (problem.options.causal) text << ", causal";
-  if (problem.options.query_position == QueryPosition::bottom_right) text << ", bottom right";
-  for (const std::int64_t offset : problem.query_offsets) text << ", offset " << offset;
-  for (const std::int64_t length : problem.key_lengths) text << ", key length " << length;
-  if (problem.logsumexp) text << ", logsumexp";
-  if (problem.weights) text << ", weights";
-  return text.str();
-}
-
 /// Copies of what a run wrote.
 template <class T>
 struct Outputs {
-  std::vector<T> output, logsumexp, weights;
+  std::vector<T> output, logsumexp, weights, mean_weights = {}, scores = {};
 };
 
 template <class T>
 bool same_bits(const Outputs<T>& a, const Outputs<T>& b) {
-  return same_bits(a.output, b.output) && same_bits(a.logsumexp, b.logsumexp) && same_bits(a.weights, b.weights);
+  return same_bits(a.output, b.output) && same_bits(a.logsumexp, b.logsumexp) && same_bits(a.weights, b.weights) &&
+         same_bits(a.mean_weights, b.mean_weights) && same_bits(a.scores, b.scores);
 }
+
+/// The elements of outputs as they are now.
+template <class T>
+Outputs<T> copy_outputs(const AttentionArguments<T>& arguments) {
+  const auto copy = [](const auto& view) { return view ? dense(*view) : std::vector<T>(); };
+  return {dense(arguments.output), copy(arguments.logsumexp), copy(arguments.weights), copy(arguments.mean_weights),
+          copy(arguments.scores)};
+}
+
+/// The two runs of a ring: sequence b begins in slot `shift` of its tensor, which differs from b to b.
+class RingRuns {
+ public:
+  RingRuns() = default;
+  explicit RingRuns(const AttentionShape& shape) {
+    for (std::int64_t b = 0; b < shape.batch; ++b) {
+      const std::int64_t slots = shape.key_length, shift = slots == 0 ? 0 : (slots / 3 + 50 * b) % slots;
+      first_slot_[0].push_back(shift);
+      first_position_[0].push_back(0);
+      length_[0].push_back(slots - shift);
+      first_slot_[1].push_back(0);
+      first_position_[1].push_back(slots - shift);
+      length_[1].push_back(shift);
+    }
+  }
+
+  template <class T>
+  std::vector<KeyRun<T>> runs(const TensorView<const T, 4>& key, const TensorView<const T, 4>& value) const {
+    std::vector<KeyRun<T>> runs;
+    for (std::size_t n = 0; n < 2; ++n) runs.push_back({key, value, first_slot_[n], first_position_[n], length_[n]});
+    return runs;
+  }
+
+ private:
+  std::array<std::vector<std::int64_t>, 2> first_slot_, first_position_, length_;
+};
 
 /// The tensors of a case.
 template <class T>
 class AttentionTensors {
  public:
-  explicit AttentionTensors(const AttentionCase& problem) : problem_(problem) {
+  explicit AttentionTensors(const AttentionCase& problem) : problem_(problem), options_(problem) {
     const AttentionShape& s = problem.shape;
-    const std::array query{s.batch, s.num_heads, s.query_length, s.head_dim};
-    const std::int64_t key_batch = problem.one_key_sequence ? 1 : s.batch;
-    const std::array key{key_batch, s.num_kv_heads, s.key_length, s.head_dim};
-    const std::array value{key_batch, s.num_kv_heads, s.key_length, s.value_dim};
+    const bool ragged = problem.is_ragged();
+    const std::int64_t token_batch = ragged ? 1 : s.batch, key_batch = problem.one_key_sequence ? 1 : token_batch;
+    const std::int64_t queries = ragged ? problem.query_starts.back() : s.query_length;
+    const std::int64_t keys = ragged ? problem.key_starts.back() : s.key_length;
+    const std::array query{token_batch, s.num_heads, queries, s.head_dim};
+    const std::array key{key_batch, s.num_kv_heads, keys, s.head_dim};
+    const std::array value{key_batch, s.num_kv_heads, keys, s.value_dim};
     const auto tensor = [&]<std::size_t Rank>(const std::array<std::int64_t, Rank>& extents) {
       return make_tensor<T, static_cast<int>(Rank)>(extents, problem.layout, problem.placement);
     };
     inputs_ = problem.layout == Layout::packed_qkv ? make_packed_inputs<T>(query, key, value, problem.placement)
                                                    : InputTensors<T>{tensor(query), tensor(key), tensor(value)};
-    output_ = tensor(std::array{s.batch, s.num_heads, s.query_length, s.value_dim});
-    if (problem.logsumexp) logsumexp_ = tensor(std::array{s.batch, s.num_heads, s.query_length});
-    if (problem.weights) weights_ = tensor(std::array{s.batch, s.num_heads, s.query_length, s.key_length});
+    output_ = tensor(std::array{token_batch, s.num_heads, queries, s.value_dim});
+    const std::array scores_shaped{s.batch, s.num_heads, s.query_length, s.key_length};
+    if (problem.logsumexp) logsumexp_ = tensor(std::array{token_batch, s.num_heads, queries});
+    if (problem.weights) weights_ = tensor(scores_shaped);
+    if (problem.mean_weights) mean_weights_ = tensor(std::array{s.batch, s.query_length, s.key_length});
+    if (problem.scores) scores_ = tensor(scores_shaped);
+    if (problem.key_storage == KeyStorage::ring) {
+      ring_ = RingRuns(s);
+      runs_ = ring_.runs<T>(over_batch(this->key()), over_batch(this->value()));
+    }
   }
+  AttentionTensors(const AttentionTensors&) = delete;
+  AttentionTensors& operator=(const AttentionTensors&) = delete;
 
   const AttentionCase& problem() const { return problem_; }
   TensorView<T, 4> query() const { return inputs_.query.view; }
   TensorView<T, 4> key() const { return inputs_.key.view; }
   TensorView<T, 4> value() const { return inputs_.value.view; }
+  OptionTensors<T>& options() { return options_; }
+  const OptionTensors<T>& options() const { return options_; }
 
   AttentionArguments<T> arguments() const {
-    const auto over_batch = [&](const TensorView<T, 4>& view) {
-      return view.broadcast_to({problem_.shape.batch, view.extent(1), view.extent(2), view.extent(3)});
-    };
     AttentionArguments<T> arguments;
     arguments.query = query();
-    arguments.key = over_batch(key());
-    arguments.value = over_batch(value());
+    if (runs_.empty()) {
+      arguments.key = over_batch(key());
+      arguments.value = over_batch(value());
+    }
+    arguments.key_runs = runs_;
     arguments.output = output_.view;
     arguments.key_lengths = problem_.key_lengths;
     arguments.query_offsets = problem_.query_offsets;
+    arguments.query_starts = problem_.query_starts;
+    arguments.key_starts = problem_.key_starts;
+    options_.add_to(arguments, problem_.shape);
     if (logsumexp_) arguments.logsumexp = logsumexp_->view;
     if (weights_) arguments.weights = weights_->view;
+    if (mean_weights_) arguments.mean_weights = mean_weights_->view;
+    if (scores_) arguments.scores = scores_->view;
     return arguments;
   }
 
-  /// Normal numbers, but NaN in the keys and values that key_lengths excludes.
+  /// Normal numbers, but NaN in the keys and values that key_lengths excludes; the options at random.
   void fill(std::uint64_t seed) {
     Random random(seed);
     for (const auto& view : {query(), key(), value()}) fill_normal(random, view);
@@ -108,37 +134,57 @@ class AttentionTensors {
                   std::numeric_limits<T>::quiet_NaN());
       }
     }
+    options_.fill(random);
   }
 
   /// From now on a write to an input ends the program.
   void make_inputs_read_only() {
     for (const auto* tensor : {&inputs_.query, &inputs_.key, &inputs_.value}) tensor->buffer->make_read_only();
+    options_.make_read_only();
+  }
+
+  /// Everything that a run writes holds poison again.
+  void poison_outputs() {
+    const auto poison = [](const auto& tensor) {
+      if (tensor) tensor->buffer->poison();
+    };
+    output_.buffer->poison();
+    poison(logsumexp_);
+    poison(weights_);
+    poison(mean_weights_);
+    poison(scores_);
   }
 
   /// Runs the case into poisoned outputs and returns copies of them.
   Outputs<T> run(int num_threads = 1) {
-    output_.buffer->poison();
-    if (logsumexp_) logsumexp_->buffer->poison();
-    if (weights_) weights_->buffer->poison();
+    poison_outputs();
     AttentionOptions options = problem_.options;
     options.num_threads = num_threads;
     AttentionPlan<T>(problem_.shape, options).run(arguments());
-    return {dense(output_.view), logsumexp_ ? dense(logsumexp_->view) : std::vector<T>(),
-            weights_ ? dense(weights_->view) : std::vector<T>()};
+    return copy_outputs(arguments());
   }
 
   /// Whether the memory between the elements of the outputs is as it was.
   bool gaps_untouched() const {
-    return output_.gaps_untouched() && (!logsumexp_ || logsumexp_->gaps_untouched()) &&
-           (!weights_ || weights_->gaps_untouched());
+    const auto untouched = [](const auto& tensor) { return !tensor || tensor->gaps_untouched(); };
+    return output_.gaps_untouched() && untouched(logsumexp_) && untouched(weights_) && untouched(mean_weights_) &&
+           untouched(scores_);
   }
 
  private:
+  TensorView<T, 4> over_batch(const TensorView<T, 4>& view) const {
+    if (problem_.is_ragged()) return view;
+    return view.broadcast_to({problem_.shape.batch, view.extent(1), view.extent(2), view.extent(3)});
+  }
+
   AttentionCase problem_;
+  OptionTensors<T> options_;
   InputTensors<T> inputs_;
   Tensor<T, 4> output_;
-  std::optional<Tensor<T, 3>> logsumexp_;
-  std::optional<Tensor<T, 4>> weights_;
+  std::optional<Tensor<T, 3>> logsumexp_, mean_weights_;
+  std::optional<Tensor<T, 4>> weights_, scores_;
+  RingRuns ring_;
+  std::vector<KeyRun<T>> runs_;
 };
 
 }  // namespace headwise::test

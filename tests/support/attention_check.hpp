@@ -88,33 +88,72 @@ class RowCheck {
   RowIndex row_;
 };
 
-/// Compares the given rows of all outputs with the reference; on request measures the plain implementation, too.
+/// Weights and scores are rows of key_length; those of a ragged batch may be longer than the row's own sequence.
+template <class T, class Real>
+void check_keys(RowCheck<T>& check, const char* tensor, const TensorView<T, 4>& got, RowIndex row,
+                const std::vector<Real>& expected, const std::vector<Real>& allowed) {
+  for (std::size_t j = 0; j < expected.size(); ++j) {
+    const auto column = static_cast<std::int64_t>(j);
+    check.compare(tensor, column, got(row.batch, row.head, row.query, column), expected[j], allowed[j]);
+  }
+}
+
+/// The weights of one query averaged over its heads.
+template <class T>
+void check_mean_weights(RowCheck<T>& check, const AttentionArguments<T>& arguments, const AttentionOptions& options,
+                        RowIndex row) {
+  using Real = ReferenceTypeOf<T>;
+  const auto heads = static_cast<Real>(arguments.query.extent(1));
+  std::vector<Real> mean(static_cast<std::size_t>(largest_key_length(arguments)), 0), allowed = mean;
+  for (row.head = 0; row.head < arguments.query.extent(1); ++row.head) {
+    const ReferenceRow<Real> reference = reference_row<Real>(arguments, options, row);
+    const RowBound<Real> bound = error_bound(reference, arguments, options, row);
+    for (std::size_t j = 0; j < mean.size(); ++j) {
+      mean[j] += reference.weight[j] / heads;
+      allowed[j] += bound.weights[j] / heads;
+    }
+  }
+  for (std::size_t j = 0; j < mean.size(); ++j) {
+    const auto column = static_cast<std::int64_t>(j);
+    const Real sum_error = rounding_unit<T> * (heads + 1) * mean[j];
+    check.compare("mean_weights", column, (*arguments.mean_weights)(row.batch, row.query, column), mean[j],
+                  allowed[j] + sum_error);
+  }
+}
+
+/// Compares the given rows of all outputs with the reference; on request measures the plain implementation, too. Rows
+/// beyond a ragged sequence are left out.
 template <class T>
 Report check_rows(const AttentionArguments<T>& arguments, const AttentionOptions& options,
                   const std::vector<RowIndex>& rows, bool measure_plain = false) {
   using Real = ReferenceTypeOf<T>;
   Report report;
   for (const RowIndex& row : rows) {
+    if (row.query >= query_length_of(arguments, row.batch)) continue;
+    const Token token = query_token(arguments, row.batch, row.query);
     const ReferenceRow<Real> reference = reference_row<Real>(arguments, options, row);
-    const RowBound<Real> bound = error_bound(reference, arguments, row);
-    const bool dead = reference.maximum == -std::numeric_limits<Real>::infinity();
+    RowBound<Real> bound = error_bound(reference, arguments, options, row);
+    const bool no_score_counts = std::all_of(reference.score.begin(), reference.score.end(), [](Real score) {
+      return score == -std::numeric_limits<Real>::infinity();
+    });
+    const bool dead = std::count(reference.attended.begin(), reference.attended.end(), char{1}) == 0 || no_score_counts;
+    if (dead) {
+      std::fill(bound.output.begin(), bound.output.end(), 0);
+      std::fill(bound.weights.begin(), bound.weights.end(), 0);
+    }
     RowCheck<T> check(report, row);
     for (std::size_t c = 0; c < reference.output.size(); ++c) {
       const auto column = static_cast<std::int64_t>(c);
-      const T got = arguments.output(row.batch, row.head, row.query, column);
-      check.compare("output", column, got, reference.output[c], dead ? 0 : bound.output[c]);
+      const T got = arguments.output(token.batch, row.head, token.position, column);
+      check.compare("output", column, got, reference.output[c], bound.output[c]);
       const Real error = static_cast<Real>(got) - reference.output[c];
       report.squared_error += static_cast<long double>(error) * static_cast<long double>(error);
     }
-    if (arguments.weights) {
-      for (std::size_t j = 0; j < reference.weight.size(); ++j) {
-        const auto column = static_cast<std::int64_t>(j);
-        const T got = (*arguments.weights)(row.batch, row.head, row.query, column);
-        check.compare("weights", column, got, reference.weight[j], dead ? 0 : bound.weights[j]);
-      }
-    }
+    if (arguments.weights) check_keys(check, "weights", *arguments.weights, row, reference.weight, bound.weights);
+    if (arguments.scores) check_keys(check, "scores", *arguments.scores, row, reference.stage, bound.scores);
+    if (arguments.mean_weights) check_mean_weights(check, arguments, options, row);
     if (arguments.logsumexp) {
-      const T got = (*arguments.logsumexp)(row.batch, row.head, row.query);
+      const T got = (*arguments.logsumexp)(token.batch, row.head, token.position);
       check.compare("logsumexp", -1, got, reference.logsumexp, bound.logsumexp);
     }
     if (!measure_plain) continue;

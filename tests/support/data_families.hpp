@@ -5,22 +5,33 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
+#include <optional>
 #include <type_traits>
 #include <vector>
 
 #include "headwise/tensor.hpp"
+#include "support/attention_case.hpp"
 #include "support/random.hpp"
 #include "support/tensors.hpp"
 
 namespace headwise::test {
 
-/// A kind of data, and how to fill query, key and value with it.
+/// A kind of data: how to fill query, key and value with it, and what it does to the scores.
 template <class T>
 struct DataFamily {
   using View = TensorView<T, 4>;
   const char* name;
   std::function<void(Random& random, const View& query, const View& key, const View& value)> fill;
+  std::optional<double> left_padding = {};  ///< bias of the first 200 keys, or of the first half of fewer
+  std::optional<double> alibi_slope = {};   ///< of every head
+  bool first_block_dead = false;            ///< a mask excludes the first 200 keys of two rows in three
 };
+
+/// Keys that left padding and a dead first block concern.
+constexpr std::int64_t leading_keys(std::int64_t key_length) {
+  return key_length < 400 ? key_length / 2 : std::int64_t{200};
+}
 
 /// Factors of the normal numbers of each tensor, and what is added to all.
 struct Scales {
@@ -87,11 +98,14 @@ void fill_alternating(Random& random, const TensorView<T, 4>& query, const Tenso
   }
 }
 
-/// The families that need no option.
 template <class T>
 std::vector<DataFamily<T>> data_families() {
+  const DataFamily<T> normal = scaled_family<T>("normal", {});
+  const auto left_padded = [&](const char* name, double bias) {
+    return DataFamily<T>{name, normal.fill, bias};
+  };
   return {
-      scaled_family<T>("normal", {}),
+      normal,
       scaled_family<T>("peaky x6", {.query = 6}),
       scaled_family<T>("offset +3", {.offset = 3}),
       {"one hot key", fill_one_hot_key<T>},
@@ -102,7 +116,54 @@ std::vector<DataFamily<T>> data_families() {
       {"beyond exp", fill_beyond_exp<T>},
       {"all -1e30", fill_all_very_negative<T>},
       {"alternating", fill_alternating<T>},
+      left_padded("left padding by -1e4", -1e4),
+      left_padded("left padding by -1e9", -1e9),
+      left_padded("left padding by the lowest number", static_cast<double>(std::numeric_limits<T>::lowest())),
+      {"ALiBi 0.5", normal.fill, {}, 0.5},
+      {"first block dead", normal.fill, {}, {}, true},
   };
 }
+
+/// The tensors of a case that is also asked for what the family does to the scores, filled.
+template <class T>
+class FamilyTensors {
+ public:
+  FamilyTensors(const DataFamily<T>& family, const AttentionCase& problem, std::uint64_t seed)
+      : tensors_(with_options(family, problem)) {
+    Random random(seed);
+    family.fill(random, tensors_.query(), tensors_.key(), tensors_.value());
+    OptionTensors<T>& options = tensors_.options();
+    options.fill(random);
+    const std::int64_t keys = leading_keys(problem.shape.key_length);
+    if (family.left_padding && options.bias) {
+      if (!problem.bias) fill_with(options.bias->view, T{0});
+      const auto& bias = options.bias->view;
+      fill_with(bias.extent(3) == 1 ? bias : bias.slice(3, 0, keys), static_cast<T>(*family.left_padding));
+    }
+    if (family.alibi_slope) {
+      options.alibi_slopes.assign(options.alibi_slopes.size(), static_cast<T>(*family.alibi_slope));
+    }
+    if (family.first_block_dead) {
+      const auto& mask = options.mask->view;
+      if (!problem.mask) fill_with(mask, std::uint8_t{1});
+      for (std::int64_t i = 0; i < mask.extent(2) && mask.extent(3) > 1; ++i) {
+        if (i % 3 != 1) fill_with(mask.slice(2, i, i + 1).slice(3, 0, keys), std::uint8_t{0});
+      }
+    }
+  }
+
+  AttentionTensors<T>* operator->() { return &tensors_; }
+
+ private:
+  static AttentionCase with_options(const DataFamily<T>& family, AttentionCase problem) {
+    const Varies by_key{.batch = false, .head = false, .query = false}, by_query_and_key{.batch = false, .head = false};
+    if (family.left_padding && !problem.bias && !problem.relative_bias) problem.bias = by_key;
+    if (family.first_block_dead && !problem.mask) problem.mask = by_query_and_key;
+    if (family.alibi_slope) problem.alibi = true;
+    return problem;
+  }
+
+  AttentionTensors<T> tensors_;
+};
 
 }  // namespace headwise::test

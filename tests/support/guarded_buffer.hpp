@@ -21,9 +21,10 @@ enum class Placement { before_guard, after_guard };
 
 /// Unsigned integer as wide as T.
 template <class T>
-using BitsOf = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+using BitsOf =
+    std::conditional_t<sizeof(T) == 1, std::uint8_t, std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>>;
 
-/// The signalling NaN that unused and unwritten elements hold.
+/// What unused and unwritten elements hold: a signalling NaN, or a byte that says true.
 template <class T>
 inline constexpr BitsOf<T> poison_bits = std::bit_cast<BitsOf<T>>(std::numeric_limits<T>::signaling_NaN()) | 0x5a;
 

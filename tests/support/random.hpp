@@ -2,6 +2,8 @@
 /// Random numbers with the same values on every machine, compiler and standard library.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <random>
 
@@ -23,8 +25,20 @@ class Random {
       std::uint64_t bits = engine_();
       for (int part = 0; part < 4; ++part, bits >>= 16) sum += static_cast<std::int64_t>(bits & 0xffff);
     }
-    // The sum of eight has variance 8/12. An irrational factor fills the mantissa: products round in double, too.
-    return static_cast<double>(sum - 8 * 0x8000) * (1.22474487139158904910 * 0x1p-16);
+    // The sum of eight has variance 8/12. The factor fills the mantissa, so that products round in double, too; √1.5
+    // itself would not do: products of two of its multiples are multiples of 1.5 and leave the sums' last bits empty.
+    return static_cast<double>(sum - 8 * 0x8000) * (1.2247 * 0x1p-16);
+  }
+
+  /// A whole number, each of 0 … count − 1 equally often.
+  std::int64_t below(std::int64_t count) {
+    return static_cast<std::int64_t>(engine_() % static_cast<std::uint64_t>(count));
+  }
+
+  /// One of the choices.
+  template <class T, std::size_t Count>
+  const T& among(const std::array<T, Count>& choices) {
+    return choices[static_cast<std::size_t>(below(Count))];
   }
 
  private:

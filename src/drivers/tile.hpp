@@ -1,0 +1,226 @@
+// Computes one tile: output in one sweep over the keys, further outputs in further sweeps.
+#pragma once
+
+#include "drivers/tile_blocks.hpp"
+
+namespace headwise::detail {
+
+/// References and inverse sums of all rows, [batch, head, query], for outputs that are computed after all tiles.
+template <class T>
+struct SavedRows {
+  T* reference = nullptr;
+  T* inverse = nullptr;
+};
+
+template <class T, class KV>
+std::int64_t saved_index(const AttentionCall<T, KV>& call, const Sequence& sequence, const RowIndex& row) {
+  return (sequence.batch * call.shape.num_heads + row.head) * call.shape.query_length + row.query;
+}
+
+template <class T, class KV>
+class Tile : private TileBlocks<T, KV> {
+  using Base = TileBlocks<T, KV>;
+  using Block = TileBlock<T, KV>;
+  using Base::buffers_;
+  using Base::call_;
+  using Base::for_blocks;
+  using Base::for_rows;
+  using Base::kernels_;
+  using Base::keys_;
+  using Base::needs_;
+  using Base::row_stride_;
+  using Base::rows_;
+  using Base::sequence_;
+  using Base::value_stride_;
+
+ public:
+  using Base::Base;
+
+  /// Output and what was asked for beside it.
+  void attend(const SavedRows<T>& saved) {
+    this->start_pass({});
+    locate_output();
+    reset_state();
+    for_blocks([&](const Block& block) {
+      if (!block.empty) add_block(block);
+    });
+    finish_output();
+    if (call_.arguments.logsumexp) write_logsumexp();
+    if (saved.reference != nullptr) save(saved);
+    if (call_.arguments.weights) write_weights();
+    if (call_.arguments.scores) write_scores();
+  }
+
+  /// Adds the weights of the tile's rows to the rows of mean_weights.
+  void add_weights_to_mean(const SavedRows<T>& saved) {
+    this->start_pass({});
+    std::fill_n(buffers_.state.reference, row_stride_, -std::numeric_limits<T>::infinity());
+    std::fill_n(buffers_.state.inverse, row_stride_, T(0));
+    for_rows([&](int r, const RowIndex& row) {
+      buffers_.state.reference[r] = saved.reference[saved_index(call_, sequence_, row)];
+      buffers_.state.inverse[r] = saved.inverse[saved_index(call_, sequence_, row)];
+    });
+    std::fill_n(buffers_.state.start, row_stride_, T(0));
+    const auto& mean = *call_.arguments.mean_weights;
+    for_blocks([&](const Block& block) {
+      if (block.empty) return;
+      const int keys = block.keys();
+      for (int r = 0; r < rows_; ++r) buffers_.score_rows[r] = buffers_.mean + r * keys;
+      kernels_.scores(block.arguments);
+      kernels_.store_weights(block.arguments, keys, rows_, buffers_.score_rows, 1);
+      for_rows([&](int r, const RowIndex& row) {
+        T* target = mean.data + sequence_.batch * mean.stride(0) + row.query * mean.stride(1) +
+                    block.range.begin * mean.stride(2);
+        for (int j = 0; j < keys; ++j) target[j * mean.stride(2)] += buffers_.score_rows[r][j];
+      });
+    });
+  }
+
+ private:
+  void locate_output() const {
+    for_rows([&](int r, const RowIndex& row) {
+      buffers_.output_rows[r] = needs_.output ? buffers_.staging + r * value_stride_
+                                              : call_.token_row(call_.arguments.output, sequence_, row);
+    });
+  }
+
+  void reset_state() {
+    const RowState<T>& state = buffers_.state;
+    std::fill_n(state.reference, row_stride_, -std::numeric_limits<T>::infinity());
+    std::fill_n(state.sum, row_stride_, T(0));
+    std::fill_n(state.start, row_stride_, T(0));
+    if (call_.arguments.sinks.empty()) return;
+    for_rows([&](int r, const RowIndex& row) {
+      const InitialState<T> initial = initial_state(call_.arguments.sinks, row.head);
+      state.reference[r] = initial.reference;
+      state.sum[r] = initial.sum;
+    });
+  }
+
+  void add_block(const Block& block) {
+    const bool careful = needs_care(block);
+    kernels_.scores(block.arguments);
+    kernels_.softmax(block.arguments, careful);
+    const bool last = block.range.end == keys_.end;
+    if (last) kernels_.finish(buffers_.state, row_stride_);
+    ValueArguments<T, KV> values = value_arguments(last);
+    values.keys = block.keys();
+    values.value = block.arguments.value;
+    if (block.edge) {
+      values.first_key = buffers_.first_key;
+      values.last_key = buffers_.last_key;
+    }
+    (careful ? kernels_.values_careful : kernels_.values)(values);
+    started_ = true;
+    finished_ = last;
+  }
+
+  ValueArguments<T, KV> value_arguments(bool last) const {
+    return {.weights = buffers_.scores,
+            .row_stride = row_stride_,
+            .keys = 0,
+            .value = {},
+            .value_vectors = static_cast<int>(value_stride_ / kernels_.lanes),
+            .output = buffers_.output_rows,
+            .rows = rows_,
+            .first_key = nullptr,
+            .last_key = nullptr,
+            .first = !started_,
+            .factor = buffers_.state.factor,
+            .inverse = last ? buffers_.state.inverse : nullptr};
+  }
+
+  /// Keys that only some rows attend may hold values that the others must not touch.
+  bool needs_care(const Block& block) const {
+    if (!block.excludes) return false;
+    const Rows<KV>& value = block.arguments.value;
+    return !kernels_.all_finite(value.data, value.stride, block.keys(), static_cast<int>(call_.shape.value_dim));
+  }
+
+  /// What the last block did not do: dead rows, division by the sum where the last block was skipped, strided outputs.
+  void finish_output() {
+    if (!finished_) {
+      kernels_.finish(buffers_.state, row_stride_);
+      std::fill_n(buffers_.state.factor, row_stride_, T(1));
+      if (started_) {
+        kernels_.values(value_arguments(true));
+      } else {
+        write_dead_rows();
+      }
+    }
+    if (!needs_.output) return;
+    const auto& output = call_.arguments.output;
+    for_rows([&](int r, const RowIndex& row) {
+      T* target = call_.token_row(output, sequence_, row);
+      for (std::int64_t f = 0; f < call_.shape.value_dim; ++f) {
+        target[f * output.stride(3)] = buffers_.output_rows[r][f];
+      }
+    });
+  }
+
+  /// Rows whose keys are all excluded: +0, or NaN where the sink is no number.
+  void write_dead_rows() const {
+    const std::int64_t features = needs_.output ? value_stride_ : call_.shape.value_dim;
+    for (int r = 0; r < rows_; ++r) {
+      const T inverse = buffers_.state.inverse[r];
+      std::fill_n(buffers_.output_rows[r], features, inverse == inverse ? T(0) : inverse);
+    }
+  }
+
+  void write_logsumexp() const {
+    for_rows([&](int r, const RowIndex& row) {
+      *call_.token_row(*call_.arguments.logsumexp, sequence_, row) =
+          natural_logsumexp(buffers_.state.reference[r], buffers_.state.sum[r]);
+    });
+  }
+
+  void save(const SavedRows<T>& saved) const {
+    for_rows([&](int r, const RowIndex& row) {
+      saved.reference[saved_index(call_, sequence_, row)] = buffers_.state.reference[r];
+      saved.inverse[saved_index(call_, sequence_, row)] = buffers_.state.inverse[r];
+    });
+  }
+
+  /// Second sweep, with references and sums known.
+  void write_weights() {
+    std::fill_n(buffers_.state.start, row_stride_, T(0));
+    write_blocks(*call_.arguments.weights, T(0), kernels_.store_weights);
+  }
+
+  void write_scores() {
+    const bool biased = call_.options.score_stage == ScoreStage::biased;
+    this->start_pass({.unit = 1, .softcap = call_.options.score_stage != ScoreStage::scaled, .masked = biased});
+    std::fill_n(buffers_.state.start, row_stride_, T(0));
+    write_blocks(*call_.arguments.scores, biased ? -std::numeric_limits<T>::infinity() : T(0), kernels_.store_scores);
+  }
+
+  /// Writes a scores-shaped output block by block; `outside` where no block is computed.
+  template <class Store>
+  void write_blocks(const TensorView<T, 4>& view, T outside, Store store_block) {
+    const std::int64_t key_stride = view.stride(3);
+    std::int64_t written = 0;
+    const auto fill_to = [&](std::int64_t end) {
+      if (written >= end) return;
+      for_rows([&](int, const RowIndex& row) {
+        T* target = call_.score_row(view, sequence_, row);
+        for (std::int64_t j = written; j < end; ++j) target[j * key_stride] = outside;
+      });
+    };
+    for_blocks([&](const Block& block) {
+      if (block.empty) return;
+      fill_to(block.range.begin);
+      for_rows([&](int r, const RowIndex& row) {
+        buffers_.score_rows[r] = call_.score_row(view, sequence_, row) + block.range.begin * key_stride;
+      });
+      kernels_.scores(block.arguments);
+      store_block(block.arguments, block.keys(), rows_, buffers_.score_rows, key_stride);
+      written = block.range.end;
+    });
+    fill_to(call_.shape.key_length);
+  }
+
+  bool started_ = false;   ///< output rows hold something
+  bool finished_ = false;  ///< … divided by the sum
+};
+
+}  // namespace headwise::detail

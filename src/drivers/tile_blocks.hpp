@@ -1,0 +1,226 @@
+// One tile of query rows and the key blocks it sweeps over: addresses, limits, masks and bias of every block.
+#pragma once
+
+#include <algorithm>
+#include <limits>
+
+#include "drivers/tile_buffers.hpp"
+
+namespace headwise::detail {
+
+/// One block of keys of a tile, ready for the kernels.
+template <class T, class KV>
+struct TileBlock {
+  KeyRange range;  ///< positions
+  BlockArguments<T, KV> arguments;
+  bool edge;      ///< some row attends only part of it by its limits
+  bool excludes;  ///< some row does not attend some of its keys
+  bool empty;     ///< no row attends any of its keys
+
+  int keys() const { return static_cast<int>(range.end - range.begin); }
+};
+
+/// How scores are computed in a pass over the keys.
+struct ScorePass {
+  double unit = std::numbers::log2e;  ///< scores come in units of 1/unit
+  bool softcap = true;
+  bool masked = true;  ///< limits, masks, bias and ALiBi apply
+};
+
+template <class T, class KV>
+class TileBlocks {
+ public:
+  TileBlocks(const AttentionCall<T, KV>& call, const TileBuffers<T, KV>& buffers, const TileNeeds& needs,
+             const Sequence& sequence, std::int64_t kv_head, std::int64_t first_row, int rows)
+      : call_(call),
+        kernels_(call.kernels),
+        buffers_(buffers),
+        needs_(needs),
+        sequence_(sequence),
+        kv_head_(kv_head),
+        first_row_(first_row),
+        rows_(rows),
+        row_stride_(static_cast<int>(padded(rows, kernels_.lanes))),
+        value_stride_(padded(call.shape.value_dim, kernels_.lanes)) {}
+
+ protected:
+  /// Calls f(r, index) for every row of the tile.
+  template <class Function>
+  void for_rows(Function&& function) const {
+    const std::int64_t group = call_.group(), first_head = kv_head_ * group;
+    std::int64_t query = first_row_ / group, head = first_row_ % group;
+    for (int r = 0; r < rows_; ++r) {
+      function(r, RowIndex{first_head + head, query});
+      if (++head == group) head = 0, ++query;
+    }
+  }
+
+  /// Prepares a pass: attended keys of every row, their union and intersection, packed queries, rows of mask and bias.
+  void start_pass(const ScorePass& pass) {
+    pass_ = pass;
+    keys_ = {std::numeric_limits<std::int64_t>::max(), 0};
+    interior_ = {0, std::numeric_limits<std::int64_t>::max()};
+    const auto& arguments = call_.arguments;
+    for_rows([&](int r, const RowIndex& row) {
+      const KeyRange range = pass.masked ? call_.keys(sequence_, row.query) : all_keys();
+      buffers_.range[r] = range;
+      if (!range.empty()) keys_ = {std::min(keys_.begin, range.begin), std::max(keys_.end, range.end)};
+      interior_ = {std::max(interior_.begin, range.begin), std::min(interior_.end, range.end)};
+      buffers_.query_rows[r] = call_.token_row(arguments.query, sequence_, row);
+      if (arguments.mask) buffers_.mask_rows[r] = call_.score_row(*arguments.mask, sequence_, row);
+      if (arguments.bias) buffers_.bias_rows[r] = call_.score_row(*arguments.bias, sequence_, row);
+    });
+    kernels_.pack_query(buffers_.query_rows, arguments.query.stride(3), rows_, static_cast<int>(call_.shape.head_dim),
+                        static_cast<T>(call_.scale * pass.unit), buffers_.query, row_stride_);
+    if (has_slopes()) {
+      std::fill_n(buffers_.slope, row_stride_, T(0));
+      for_rows([&](int r, const RowIndex& row) {
+        buffers_.slope[r] = arguments.alibi_slopes[static_cast<std::size_t>(row.head)] * static_cast<T>(pass.unit);
+      });
+    }
+  }
+
+  /// Calls f(block) for the key blocks of the pass, in order of position.
+  template <class Function>
+  void for_blocks(Function&& function) {
+    for (std::int64_t position = keys_.begin; position < keys_.end;) {
+      const KeyPiece<KV> piece = call_.piece(sequence_, kv_head_, position);
+      const std::int64_t end = std::min(piece.end, keys_.end);
+      if (piece.begin >= end) return;
+      const KeyRange range{piece.begin, block_end(piece.begin, end, kernels_.block_keys, kernels_.max_block_keys)};
+      function(make_block(range, piece));
+      position = range.end;
+    }
+  }
+
+  bool has_slopes() const { return pass_.masked && !call_.arguments.alibi_slopes.empty(); }
+
+  /// Every key there is, whether it counts or not.
+  KeyRange all_keys() const {
+    const bool own_length = call_.is_ragged() || !call_.arguments.key_runs.empty();
+    return {0, own_length ? sequence_.key_length : call_.shape.key_length};
+  }
+
+  const AttentionCall<T, KV>& call_;
+  const KernelTable<T, KV>& kernels_;
+  const TileBuffers<T, KV>& buffers_;
+  const TileNeeds needs_;
+  const Sequence sequence_;
+  const std::int64_t kv_head_;
+  const std::int64_t first_row_;
+  const int rows_;
+  const int row_stride_;
+  const std::int64_t value_stride_;
+  ScorePass pass_{};
+  KeyRange keys_{};      ///< keys that some row attends
+  KeyRange interior_{};  ///< keys that every row attends
+
+ private:
+  TileBlock<T, KV> make_block(KeyRange range, const KeyPiece<KV>& piece) {
+    TileBlock<T, KV> block{};
+    block.range = range;
+    block.edge = range.begin < interior_.begin || interior_.end < range.end;
+    block.excludes = block.edge;
+    BlockArguments<T, KV>& arguments = block.arguments;
+    arguments = {.query = buffers_.query,
+                 .row_stride = row_stride_,
+                 .head_dim = static_cast<int>(call_.shape.head_dim),
+                 .key = {},
+                 .value = {},
+                 .spans = buffers_.spans,
+                 .num_spans = 0,
+                 .scores = buffers_.scores,
+                 .state = buffers_.state};
+    if (block.edge || masks()) set_limits(range);
+    if (masks()) pack_mask(block);
+    if (pass_.masked && call_.arguments.bias && !block.empty) pack_bias(block);
+    if (block.empty) return block;
+    if (has_slopes()) set_distances(range, arguments.adjustment);
+    if (pass_.softcap) arguments.adjustment.softcap = softcap_in<T>(call_.options.softcap, pass_.unit);
+    arguments.num_spans = make_spans(buffers_.range, rows_, kernels_.lanes, range, interior_, buffers_.spans);
+    arguments.key = key_rows(block.keys(), piece);
+    arguments.value = value_rows(block.keys(), piece);
+    return block;
+  }
+
+  bool masks() const { return pass_.masked && needs_.mask; }
+
+  /// Each row's attended keys relative to the block.
+  void set_limits(KeyRange block) const {
+    for (int r = 0; r < row_stride_; ++r) {
+      KeyRange range{0, 0};
+      if (r < rows_) {
+        range = {std::clamp(buffers_.range[r].begin, block.begin, block.end) - block.begin,
+                 std::clamp(buffers_.range[r].end, block.begin, block.end) - block.begin};
+        buffers_.first_key[r] = static_cast<int>(range.begin);
+        buffers_.last_key[r] = static_cast<int>(range.end);
+      }
+      buffers_.state.key_begin[r] = static_cast<T>(range.begin);
+      buffers_.state.key_end[r] = static_cast<T>(range.end);
+    }
+  }
+
+  void pack_mask(TileBlock<T, KV>& block) const {
+    const auto& mask = call_.arguments.mask;
+    const auto& padding = call_.arguments.key_padding_mask;
+    const std::int64_t first = block.range.begin;
+    if (mask) {
+      for (int r = 0; r < rows_; ++r) buffers_.mask_rows[r] += first * mask->stride(3);
+    }
+    const BlockCoverage coverage = kernels_.pack_mask(
+        {.rows = mask ? buffers_.mask_rows : nullptr,
+         .key_stride = mask ? mask->stride(3) : 0,
+         .padding = padding ? padding->data + sequence_.batch * padding->stride(0) + first * padding->stride(1) : nullptr,
+         .padding_stride = padding ? padding->stride(1) : 0,
+         .first_key = buffers_.first_key,
+         .last_key = buffers_.last_key,
+         .num_rows = rows_,
+         .keys = block.keys(),
+         .row_stride = row_stride_},
+        buffers_.attended);
+    if (mask) {
+      for (int r = 0; r < rows_; ++r) buffers_.mask_rows[r] -= first * mask->stride(3);
+    }
+    block.empty = !coverage.any_attended;
+    if (coverage.any_excluded) block.arguments.attended = buffers_.attended;
+    block.excludes = coverage.any_excluded;
+  }
+
+  void pack_bias(TileBlock<T, KV>& block) const {
+    const std::int64_t key_stride = call_.arguments.bias->stride(3), first = block.range.begin * key_stride;
+    for (int r = 0; r < rows_; ++r) buffers_.bias_rows[r] += first;
+    const BlockCoverage coverage = kernels_.pack_bias(buffers_.bias_rows, key_stride, block.keys(), rows_,
+                                                      static_cast<T>(pass_.unit), buffers_.bias, row_stride_);
+    for (int r = 0; r < rows_; ++r) buffers_.bias_rows[r] -= first;
+    block.empty = !coverage.any_attended;
+    block.excludes = block.excludes || coverage.any_excluded;
+    block.arguments.adjustment.bias = buffers_.bias;
+  }
+
+  /// j − p of the block's first key, for ALiBi.
+  void set_distances(KeyRange block, ScoreAdjustment<T>& adjustment) const {
+    std::fill_n(buffers_.distance, row_stride_, T(0));
+    for_rows([&](int r, const RowIndex& row) {
+      buffers_.distance[r] = static_cast<T>(block.begin - call_.position(sequence_, row.query));
+    });
+    adjustment.slope = buffers_.slope;
+    adjustment.distance = buffers_.distance;
+  }
+
+  /// The block's keys: in place, or copied side by side.
+  Rows<KV> key_rows(int keys, const KeyPiece<KV>& piece) const {
+    if (!needs_.key) return {piece.key, piece.key_stride};
+    const int features = static_cast<int>(call_.shape.head_dim);
+    kernels_.pack_rows(piece.key, piece.key_stride, piece.key_feature_stride, keys, features, buffers_.key, features);
+    return {buffers_.key, features};
+  }
+
+  Rows<KV> value_rows(int keys, const KeyPiece<KV>& piece) const {
+    if (!needs_.value) return {piece.value, piece.value_stride};
+    kernels_.pack_rows(piece.value, piece.value_stride, piece.value_feature_stride, keys,
+                       static_cast<int>(call_.shape.value_dim), buffers_.value, static_cast<int>(value_stride_));
+    return {buffers_.value, value_stride_};
+  }
+};
+
+}  // namespace headwise::detail

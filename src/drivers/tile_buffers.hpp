@@ -1,0 +1,101 @@
+// The workspace of one thread that computes tiles, and which operands of a call are copied into it.
+#pragma once
+
+#include <algorithm>
+
+#include "drivers/attention_call.hpp"
+#include "platform/workspace.hpp"
+
+namespace headwise::detail {
+
+/// What a tile needs room for. Bits do not depend on copies.
+struct TileNeeds {
+  bool key = true;      ///< copies of keys: far, or not feature by feature
+  bool value = true;    ///< copies of values: likewise, or no whole vectors
+  bool output = true;   ///< output rows that cannot be written in place
+  bool mask = true;     ///< attended bits
+  bool bias = true;     ///< transposed bias
+  bool mean = true;     ///< one block of weights, to be averaged
+};
+
+template <class T, class KV>
+TileNeeds tile_needs(const AttentionCall<T, KV>& call) {
+  const auto& arguments = call.arguments;
+  const bool whole_vectors = call.shape.value_dim % call.kernels.lanes == 0;
+  TileNeeds needs{.key = false,
+                  .value = !whole_vectors,
+                  .output = arguments.output.stride(3) != 1 || !whole_vectors,
+                  .mask = arguments.mask || arguments.key_padding_mask,
+                  .bias = arguments.bias.has_value(),
+                  .mean = arguments.mean_weights.has_value()};
+  const auto add = [&](const TensorView<const KV, 4>& key, const TensorView<const KV, 4>& value) {
+    needs.key = needs.key || used_stride(key, 3) != 1 ||
+                rows_are_far(used_stride(key, 2), call.shape.head_dim, sizeof(KV));
+    needs.value = needs.value || used_stride(value, 3) != 1 ||
+                  rows_are_far(used_stride(value, 2), call.shape.value_dim, sizeof(KV));
+  };
+  if (arguments.key_runs.empty()) add(arguments.key, arguments.value);
+  for (const KeyRun<KV>& run : arguments.key_runs) add(run.key, run.value);
+  return needs;
+}
+
+template <class T, class KV>
+struct TileBuffers {
+  T* query;
+  T* scores;
+  RowState<T> state;
+  T* slope;
+  T* distance;
+  KeyRange* range;  ///< attended keys of each row
+  int* first_key;   ///< the same, relative to a block
+  int* last_key;
+  const T** query_rows;
+  T** output_rows;
+  T** score_rows;  ///< rows of a scores-shaped output
+  const std::uint8_t** mask_rows;
+  const T** bias_rows;
+  KeySpan* spans;
+  KV* key;
+  KV* value;
+  T* staging;
+  KeyBits<T>* attended;
+  T* bias;
+  T* mean;
+};
+
+constexpr std::int64_t padded(std::int64_t features, int lanes) { return (features + lanes - 1) / lanes * lanes; }
+
+template <class T, class KV>
+TileBuffers<T, KV> carve_tile(Carver& carver, const AttentionShape& shape, const KernelTable<T, KV>& kernels,
+                              TileNeeds needs) {
+  const auto rows = static_cast<std::size_t>(kernels.tile_rows);
+  const auto keys = static_cast<std::size_t>(std::min<std::int64_t>(kernels.max_block_keys, shape.key_length));
+  const auto head_dim = static_cast<std::size_t>(shape.head_dim);
+  const auto value_dim = static_cast<std::size_t>(padded(shape.value_dim, kernels.lanes));
+  TileBuffers<T, KV> buffers{};
+  buffers.query = carver.take<T>(head_dim * rows);
+  buffers.scores = carver.take<T>(keys * rows);
+  RowState<T>& state = buffers.state;
+  for (T** array : {&state.reference, &state.sum, &state.start, &state.maximum, &state.factor, &state.shift,
+                    &state.inverse, &state.key_begin, &state.key_end, &buffers.slope, &buffers.distance}) {
+    *array = carver.take<T>(rows);
+  }
+  buffers.range = carver.take<KeyRange>(rows);
+  buffers.first_key = carver.take<int>(rows);
+  buffers.last_key = carver.take<int>(rows);
+  buffers.query_rows = carver.take<const T*>(rows);
+  buffers.output_rows = carver.take<T*>(rows);
+  buffers.score_rows = carver.take<T*>(rows);
+  buffers.mask_rows = carver.take<const std::uint8_t*>(rows);
+  buffers.bias_rows = carver.take<const T*>(rows);
+  buffers.spans = carver.take<KeySpan>(static_cast<std::size_t>(max_spans(kernels.max_block_keys, kernels.lanes)));
+  if (needs.key) buffers.key = carver.take<KV>(keys * head_dim);
+  if (needs.value) buffers.value = carver.take<KV>(keys * value_dim);
+  if (needs.output) buffers.staging = carver.take<T>(rows * value_dim);
+  if (needs.mask) buffers.attended = carver.take<KeyBits<T>>((keys / bits_per_word<T> + 1) * rows);
+  if (needs.bias) buffers.bias = carver.take<T>(keys * rows);
+  if (needs.mean) buffers.mean = carver.take<T>(keys * rows);
+  return buffers;
+}
+
+}  // namespace headwise::detail

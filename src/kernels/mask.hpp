@@ -1,0 +1,91 @@
+// Which (row, key) pairs of a block are attended: limits per row, or one bit per pair.
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/kernel_table.hpp"
+#include "kernels/simd.hpp"
+
+namespace headwise::detail {
+namespace {
+
+/// The pairs of a span: by bits, by limits, or all.
+template <class T>
+struct PairMask {
+  const KeyBits<T>* attended = nullptr;
+  const T* key_begin = nullptr;
+  const T* key_end = nullptr;
+  int row_stride = 0;
+
+  bool any() const { return attended != nullptr || key_begin != nullptr; }
+
+  /// The score where the lanes from `row` on attend key `index`, −∞ elsewhere.
+  HEADWISE_INLINE Vector<T> apply(Vector<T> score, int index, int row) const {
+    const Vector<T> none(-infinity<T>);
+    if (attended != nullptr) {
+      constexpr int bits = bits_per_word<T>;
+      const KeyBits<T>* word = attended + index / bits * row_stride + row;
+      return xsimd::select(has_bit<T>(word, KeyBits<T>(1) << (index % bits)), score, none);
+    }
+    const Vector<T> key(static_cast<T>(index));
+    return xsimd::select((key >= load(key_begin + row)) & (key < load(key_end + row)), score, none);
+  }
+};
+
+template <class T>
+HEADWISE_INLINE PairMask<T> pair_mask(const BlockArguments<T, T>& block, const KeySpan& span) {
+  const int row = span.first_vector * lanes<T>;
+  if (block.attended != nullptr) return {.attended = block.attended + row, .row_stride = block.row_stride};
+  if (!span.masked) return {};
+  return {.key_begin = block.state.key_begin + row, .key_end = block.state.key_end + row};
+}
+
+/// Bits of up to one word of mask bytes: non-zero = 1.
+template <class T>
+HEADWISE_INLINE KeyBits<T> mask_word(const std::uint8_t* bytes, std::int64_t stride, int count) {
+  KeyBits<T> word = 0;
+  int i = 0;
+  if (stride == 1) {
+    for (; i + 16 <= count; i += 16) word |= KeyBits<T>(nonzero_bits16(bytes + i)) << i;
+  }
+  for (; i < count; ++i) word |= KeyBits<T>(bytes[i * stride] != 0) << i;
+  return word;
+}
+
+/// Ones in [begin, end) of a word, limits in bits.
+template <class T>
+HEADWISE_INLINE KeyBits<T> range_word(int begin, int end) {
+  constexpr int bits = bits_per_word<T>;
+  const int first = std::clamp(begin, 0, bits), last = std::clamp(end, first, bits);
+  const auto below = [](int n) { return n == bits ? ~KeyBits<T>(0) : (KeyBits<T>(1) << n) - 1; };
+  return below(last) & ~below(first);
+}
+
+template <class T>
+BlockCoverage pack_mask(const MaskArguments<T>& mask, KeyBits<T>* attended) {
+  constexpr int bits = bits_per_word<T>;
+  BlockCoverage coverage{false, false};
+  for (int key = 0; key < mask.keys; key += bits, attended += mask.row_stride) {
+    const int count = std::min(bits, mask.keys - key);
+    const KeyBits<T> all = range_word<T>(0, count);
+    const KeyBits<T> kept =
+        mask.padding == nullptr ? all : ~mask_word<T>(mask.padding + key * mask.padding_stride, mask.padding_stride, count);
+    for (int r = 0; r < mask.num_rows; ++r) {
+      KeyBits<T> word = range_word<T>(mask.first_key[r] - key, mask.last_key[r] - key) & kept & all;
+      if (mask.rows != nullptr) {
+        // Grouped heads and broadcast masks give neighbours the same bytes.
+        const bool repeated = r > 0 && mask.rows[r] == mask.rows[r - 1] && mask.first_key[r] == mask.first_key[r - 1] &&
+                              mask.last_key[r] == mask.last_key[r - 1];
+        word = repeated ? attended[r - 1] : word & mask_word<T>(mask.rows[r] + key * mask.key_stride, mask.key_stride, count);
+      }
+      attended[r] = word;
+      coverage.any_attended = coverage.any_attended || word != 0;
+      coverage.any_excluded = coverage.any_excluded || word != all;
+    }
+    std::fill(attended + mask.num_rows, attended + mask.row_stride, KeyBits<T>(0));
+  }
+  return coverage;
+}
+
+}  // namespace
+}  // namespace headwise::detail
