@@ -40,6 +40,10 @@ function(headwise_kernel_isa name)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     # g++ 12 warns falsely inside avx512fintrin.h.
     target_compile_options(${kernels} PRIVATE -Wno-maybe-uninitialized)
+  elseif(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    # As g++ by default: nothing is computed ahead of the mask that excludes it, which could raise a floating-point
+    # exception that the caller traps. Costs 3 to 10 % of the speed with clang 14.
+    target_compile_options(${kernels} PRIVATE -ffp-exception-behavior=maytrap)
   endif()
   target_sources(headwise PRIVATE $<TARGET_OBJECTS:${kernels}>)
   set_property(SOURCE ${PROJECT_SOURCE_DIR}/src/kernels/dispatch.cpp TARGET_DIRECTORY headwise
