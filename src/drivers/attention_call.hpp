@@ -95,6 +95,9 @@ struct AttentionCall {
                                                                      : position;
   }
 
+  /// Whether rows of a sequence attend different keys, mask and bias aside.
+  bool limits_keys() const { return options.causal || options.window.left >= 0 || options.window.right >= 0; }
+
   /// Keys that query `query` of a sequence attends as far as causality, window and lengths tell.
   KeyRange keys(const Sequence& sequence, std::int64_t query) const {
     return attended_keys(position(sequence, query), options.causal, options.window, sequence.key_length);

@@ -78,10 +78,8 @@ class Tile : private TileBlocks<T, KV> {
 
  private:
   void locate_output() const {
-    for_rows([&](int r, const RowIndex& row) {
-      buffers_.output_rows[r] = needs_.output ? buffers_.staging + r * value_stride_
-                                              : call_.token_row(call_.arguments.output, sequence_, row);
-    });
+    if (!needs_.output) return this->locate_token_rows(call_.arguments.output, buffers_.output_rows);
+    for (int r = 0; r < rows_; ++r) buffers_.output_rows[r] = buffers_.staging + r * value_stride_;
   }
 
   void reset_state() {

@@ -70,7 +70,12 @@ BlockCoverage pack_bias(const T* const* bias, std::int64_t key_stride, int keys,
     const int count = std::clamp(rows - first, 0, lanes<T>);
     int j = 0;
     if (key_stride == 1 && count == lanes<T>) {
+      constexpr int line = 64 / static_cast<int>(sizeof(T));
       for (; j + piece<T> <= keys; j += piece<T>) {
+        // So many rows are too many streams for the hardware: the same keys of the next block.
+        if (j % line == 0) {
+          static_for<lanes<T>>([&](auto r) __attribute__((always_inline)) { prefetch_far(bias[first + r] + keys + j); });
+        }
         Vector<T> x[piece<T>];
         static_for<piece<T>>([&](auto i) __attribute__((always_inline)) {
           x[i] = load_pieces(bias + first + i, piece<T>, j);

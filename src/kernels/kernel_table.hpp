@@ -93,7 +93,7 @@ struct MaskArguments {
   std::int64_t key_stride;
   const std::uint8_t* padding;      ///< of all rows, non-zero = exclude; null: none
   std::int64_t padding_stride;
-  const int* first_key;             ///< per row: keys outside [first_key, last_key) are excluded too
+  const int* first_key;             ///< per row: keys outside [first_key, last_key) are excluded too; null: none are
   const int* last_key;
   int num_rows;
   int keys;

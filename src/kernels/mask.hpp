@@ -43,12 +43,9 @@ HEADWISE_INLINE PairMask<T> pair_mask(const BlockArguments<T, T>& block, const K
 /// Bits of up to one word of mask bytes: non-zero = 1.
 template <class T>
 HEADWISE_INLINE KeyBits<T> mask_word(const std::uint8_t* bytes, std::int64_t stride, int count) {
+  if (stride == 1 && count == bits_per_word<T>) return nonzero_bits<T>(bytes);
   KeyBits<T> word = 0;
-  int i = 0;
-  if (stride == 1) {
-    for (; i + 16 <= count; i += 16) word |= KeyBits<T>(nonzero_bits16(bytes + i)) << i;
-  }
-  for (; i < count; ++i) word |= KeyBits<T>(bytes[i * stride] != 0) << i;
+  for (int i = 0; i < count; ++i) word |= KeyBits<T>(bytes[i * stride] != 0) << i;
   return word;
 }
 
@@ -64,27 +61,29 @@ HEADWISE_INLINE KeyBits<T> range_word(int begin, int end) {
 template <class T>
 BlockCoverage pack_mask(const MaskArguments<T>& mask, KeyBits<T>* attended) {
   constexpr int bits = bits_per_word<T>;
-  BlockCoverage coverage{false, false};
+  KeyBits<T> found = 0, missing = 0;
   for (int key = 0; key < mask.keys; key += bits, attended += mask.row_stride) {
     const int count = std::min(bits, mask.keys - key);
     const KeyBits<T> all = range_word<T>(0, count);
-    const KeyBits<T> kept =
-        mask.padding == nullptr ? all : ~mask_word<T>(mask.padding + key * mask.padding_stride, mask.padding_stride, count);
+    KeyBits<T> kept = all;
+    if (mask.padding != nullptr) kept &= ~mask_word<T>(mask.padding + key * mask.padding_stride, mask.padding_stride, count);
+    KeyBits<T> given = all;
     for (int r = 0; r < mask.num_rows; ++r) {
-      KeyBits<T> word = range_word<T>(mask.first_key[r] - key, mask.last_key[r] - key) & kept & all;
-      if (mask.rows != nullptr) {
-        // Grouped heads and broadcast masks give neighbours the same bytes.
-        const bool repeated = r > 0 && mask.rows[r] == mask.rows[r - 1] && mask.first_key[r] == mask.first_key[r - 1] &&
-                              mask.last_key[r] == mask.last_key[r - 1];
-        word = repeated ? attended[r - 1] : word & mask_word<T>(mask.rows[r] + key * mask.key_stride, mask.key_stride, count);
+      // Grouped heads and broadcast masks give neighbours the same bytes.
+      if (mask.rows != nullptr && (r == 0 || mask.rows[r] != mask.rows[r - 1])) {
+        const std::uint8_t* bytes = mask.rows[r] + key * mask.key_stride;
+        given = mask_word<T>(bytes, mask.key_stride, count);
+        prefetch_near(bytes + mask.keys * mask.key_stride);
       }
+      KeyBits<T> word = kept & given;
+      if (mask.first_key != nullptr) word &= range_word<T>(mask.first_key[r] - key, mask.last_key[r] - key);
       attended[r] = word;
-      coverage.any_attended = coverage.any_attended || word != 0;
-      coverage.any_excluded = coverage.any_excluded || word != all;
+      found |= word;
+      missing |= word ^ all;
     }
     std::fill(attended + mask.num_rows, attended + mask.row_stride, KeyBits<T>(0));
   }
-  return coverage;
+  return {found != 0, missing != 0};
 }
 
 }  // namespace

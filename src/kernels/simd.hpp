@@ -240,15 +240,29 @@ HEADWISE_INLINE xsimd::batch_bool<T, Isa::Arch> has_bit(const KeyBits<T>* words,
   return xsimd::bool_cast(found != Integers(Integer(0)));
 }
 
-/// Bit i is set where bytes[i] is not zero, i < 16.
-HEADWISE_INLINE std::uint32_t nonzero_bits16(const std::uint8_t* bytes) {
-#if defined(__SSE2__)
-  const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes));
-  return ~static_cast<std::uint32_t>(_mm_movemask_epi8(_mm_cmpeq_epi8(x, _mm_setzero_si128()))) & 0xFFFFu;
+/// Bit i is set where bytes[i] is not zero, for a whole word of bits.
+template <class T>
+HEADWISE_INLINE KeyBits<T> nonzero_bits(const std::uint8_t* bytes) {
+  constexpr int bits = 8 * static_cast<int>(sizeof(KeyBits<T>));
+#if defined(HEADWISE_KERNELS_AVX512)
+  if constexpr (bits == 32) {
+    const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes));
+    return _mm256_test_epi8_mask(x, x);
+  } else {
+    const __m512i x = _mm512_loadu_si512(bytes);
+    return _mm512_test_epi8_mask(x, x);
+  }
+#elif defined(__SSE2__)
+  KeyBits<T> zeros = 0;
+  static_for<bits / 16>([&](auto i) __attribute__((always_inline)) {
+    const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes + 16 * i));
+    zeros |= static_cast<KeyBits<T>>(_mm_movemask_epi8(_mm_cmpeq_epi8(x, _mm_setzero_si128()))) << (16 * i);
+  });
+  return ~zeros;
 #else
-  std::uint32_t bits = 0;
-  for (int i = 0; i < 16; ++i) bits |= static_cast<std::uint32_t>(bytes[i] != 0) << i;
-  return bits;
+  KeyBits<T> word = 0;
+  for (int i = 0; i < bits; ++i) word |= KeyBits<T>(bytes[i] != 0) << i;
+  return word;
 #endif
 }
 

@@ -10,13 +10,30 @@
 namespace headwise::detail {
 namespace {
 
-/// (what is there · factor + sum) · inverse, each part where it applies.
-template <class T>
-HEADWISE_INLINE void put_values(const ValueArguments<T, T>& block, int row, std::int64_t offset, Vector<T> sum) {
-  T* target = block.output[row] + offset;
-  if (!block.first) sum = fma(load(target), Vector<T>(block.factor[row]), sum);
-  if (block.inverse != nullptr) sum *= Vector<T>(block.inverse[row]);
-  store(target, sum);
+/// Rows of a register tile to the output: (what is there · factor + sum) · inverse, each part where it applies. The
+/// choices are made once a tile and the factors broadcast once a row: made for every vector, they cost 6 % of the kernel.
+template <class T, int RowCount, int Vectors>
+HEADWISE_INLINE void put_values(const ValueArguments<T, T>& block, int row, std::int64_t offset,
+                                Vector<T> (&sum)[RowCount][Vectors]) {
+  if (!block.first) {
+    static_for<RowCount>([&](auto r) __attribute__((always_inline)) {
+      const Vector<T> factor(block.factor[row + r]);
+      static_for<Vectors>([&](auto f) __attribute__((always_inline)) {
+        sum[r][f] = fma(load(block.output[row + r] + offset + f * lanes<T>), factor, sum[r][f]);
+      });
+    });
+  }
+  if (block.inverse != nullptr) {
+    static_for<RowCount>([&](auto r) __attribute__((always_inline)) {
+      const Vector<T> inverse(block.inverse[row + r]);
+      static_for<Vectors>([&](auto f) __attribute__((always_inline)) { sum[r][f] *= inverse; });
+    });
+  }
+  static_for<RowCount>([&](auto r) __attribute__((always_inline)) {
+    static_for<Vectors>([&](auto f) __attribute__((always_inline)) {
+      store(block.output[row + r] + offset + f * lanes<T>, sum[r][f]);
+    });
+  });
 }
 
 /// A register tile of `RowCount` rows × `Vectors` feature vectors over the keys [begin, end): every value vector is
@@ -42,11 +59,7 @@ HEADWISE_INLINE void value_tile(const ValueArguments<T, T>& block, int row, int 
     weight += block.row_stride;
     value += block.value.stride;
   }
-  static_for<RowCount>([&](auto r) __attribute__((always_inline)) {
-    static_for<Vectors>([&](auto f) __attribute__((always_inline)) {
-      put_values(block, row + r, offset + f * lanes<T>, sum[r][f]);
-    });
-  });
+  put_values(block, row, offset, sum);
 }
 
 /// The keys that `count` rows from `row` on may attend; per-row limits do not decrease.
@@ -105,11 +118,11 @@ void values_careful(const ValueArguments<T, T>& block) {
   for (int row = 0; row < block.rows; ++row) {
     for (int f = 0; f < block.value_vectors; ++f) {
       const std::int64_t offset = f * lanes<T>;
-      Vector<T> sum(T(0));
+      Vector<T> sum[1][1] = {{Vector<T>(T(0))}};
       for (int j = 0; j < block.keys; ++j) {
         const T weight = block.weights[static_cast<std::int64_t>(j) * block.row_stride + row];
         if (std::signbit(weight)) continue;
-        sum = fma(Vector<T>(weight), load(block.value.data + j * block.value.stride + offset), sum);
+        sum[0][0] = fma(Vector<T>(weight), load(block.value.data + j * block.value.stride + offset), sum[0][0]);
       }
       put_values(block, row, offset, sum);
     }
