@@ -113,8 +113,7 @@ std::size_t bytes_of(const AttentionCall<T, KV>& call) {
   std::size_t bytes = 0;
   if (paths.row_dot) bytes = detail::decode_workspace_bytes(call.shape, call.kernels, call.num_threads);
   if (paths.query_tile) {
-    bytes = std::max(bytes, detail::prefill_workspace_bytes(call.shape, call.kernels, detail::tile_needs(call),
-                                                            call.num_threads));
+    bytes = std::max(bytes, detail::prefill_workspace_bytes(call));
   }
   return bytes + (call.arguments.mean_weights ? saved_bytes<T>(call.shape) : 0);
 }
@@ -133,7 +132,7 @@ template <class T, class KV>
 std::size_t AttentionPlan<T, KV>::workspace_bytes() const {
   if (has_no_rows(shape_)) return 0;
   const std::size_t decode = detail::decode_workspace_bytes(shape_, *kernels_, options_.num_threads);
-  const std::size_t prefill = detail::prefill_workspace_bytes(shape_, *kernels_, {}, options_.num_threads);
+  const std::size_t prefill = detail::prefill_workspace_bytes(shape_, *kernels_, options_.num_threads);
   return std::max(decode, prefill) + saved_bytes<T>(shape_);
 }
 

@@ -53,63 +53,102 @@ std::size_t tile_bytes(const AttentionShape& shape, const KernelTable<T, KV>& ke
   return carver.used();
 }
 
-/// Queries of one task of run_mean_weights: no two tasks add to the same row.
-constexpr std::int64_t mean_queries = 16;
+template <class T, class KV>
+std::size_t workspace_bytes_for(const AttentionShape& shape, const KernelTable<T, KV>& kernels, const TileNeeds& needs,
+                                std::int64_t mask_classes, int num_threads) {
+  Carver carver;
+  carver.take<std::int64_t>(static_cast<std::size_t>(shape.batch) + 1);
+  carver.take<MaskClass>(static_cast<std::size_t>(mask_classes));
+  return carver.used() + tile_bytes(shape, kernels, needs) * static_cast<std::size_t>(num_threads);
+}
+
+/// Calls use(tile) with tiles on buffers of the thread's own: the factory that parallel_workers asks for.
+template <class T, class KV, class Work>
+auto tile_workers(const AttentionCall<T, KV>& call, std::byte* memory, const Work& work) {
+  const TileNeeds needs = tile_needs(call);
+  return [&call, &work, memory, needs, bytes = tile_bytes(call.shape, call.kernels, needs)](int thread) {
+    Carver carver(memory + static_cast<std::size_t>(thread) * bytes);
+    return [&call, &work, needs, buffers = carve_tile(carver, call.shape, call.kernels, needs)](std::int64_t task) {
+      work(buffers, needs, task);
+    };
+  };
+}
+
+/// Looks at a mask that several heads or batch entries share, once.
+template <class T, class KV>
+void classify_mask(const AttentionCall<T, KV>& call, const MaskClasses<T, KV>& classes, std::byte* memory) {
+  const auto classify = [&](const TileBuffers<T, KV>& buffers, const TileNeeds& needs, std::int64_t task) {
+    const auto row = classes.row(task);
+    Sequence sequence = call.sequence(row.batch);
+    sequence.query_length = call.shape.query_length;
+    const std::int64_t first_row = row.tile * call.kernels.tile_rows;
+    const std::int64_t rows = folded_rows(sequence.query_length, call.group()) - first_row;
+    Tile<T, KV>(call, buffers, needs, classes, sequence, row.kv_head, first_row,
+                static_cast<int>(std::min<std::int64_t>(rows, call.kernels.tile_rows)))
+        .classify_mask(row.classes, row.units);
+  };
+  parallel_workers(call.num_threads, classes.rows(), tile_workers(call, memory, classify));
+}
 
 }  // namespace
 
 template <class T, class KV>
 std::size_t prefill_workspace_bytes(const AttentionShape& shape, const KernelTable<T, KV>& kernels,
-                                    const TileNeeds& needs, int num_threads) {
-  Carver carver;
-  carver.take<std::int64_t>(static_cast<std::size_t>(shape.batch) + 1);
-  return carver.used() + tile_bytes(shape, kernels, needs) * static_cast<std::size_t>(num_threads);
+                                    int num_threads) {
+  return workspace_bytes_for(shape, kernels, TileNeeds{}, MaskClasses<T, KV>::most(shape, kernels), num_threads);
+}
+
+template <class T, class KV>
+std::size_t prefill_workspace_bytes(const AttentionCall<T, KV>& call) {
+  return workspace_bytes_for(call.shape, call.kernels, tile_needs(call), MaskClasses<T, KV>::count(call),
+                             call.num_threads);
 }
 
 template <class T, class KV>
 void run_prefill(const AttentionCall<T, KV>& call, const SavedRows<T>& saved, std::byte* workspace) {
-  const TileNeeds needs = tile_needs(call);
-  const std::size_t thread_bytes = tile_bytes(call.shape, call.kernels, needs);
   Carver shared(workspace);
   const TileTasks<T, KV> tasks(call, shared.take<std::int64_t>(static_cast<std::size_t>(call.shape.batch) + 1));
+  const std::int64_t num_classes = MaskClasses<T, KV>::count(call);
+  MaskClasses<T, KV> classes;
+  if (num_classes > 0) classes = {call, shared.take<MaskClass>(static_cast<std::size_t>(num_classes))};
   std::byte* threads = workspace + shared.used();
-  parallel_for(call.num_threads, tasks.count(), [&](int thread, std::int64_t task) {
-    Carver carver(threads + static_cast<std::size_t>(thread) * thread_bytes);
-    const TileBuffers<T, KV> buffers = carve_tile(carver, call.shape, call.kernels, needs);
+  classify_mask(call, classes, threads);
+  const auto attend = [&](const TileBuffers<T, KV>& buffers, const TileNeeds& needs, std::int64_t task) {
     tasks.with_task(task, [&](const Sequence& sequence, std::int64_t kv_head, std::int64_t first_row, int rows) {
-      Tile<T, KV>(call, buffers, needs, sequence, kv_head, first_row, rows).attend(saved);
+      Tile<T, KV>(call, buffers, needs, classes, sequence, kv_head, first_row, rows).attend(saved);
     });
-  });
+  };
+  parallel_workers(call.num_threads, tasks.count(), tile_workers(call, threads, attend));
 }
 
 template <class T, class KV>
 void run_mean_weights(const AttentionCall<T, KV>& call, const SavedRows<T>& saved, std::byte* workspace) {
-  const TileNeeds needs = tile_needs(call);
-  const std::size_t thread_bytes = tile_bytes(call.shape, call.kernels, needs);
-  const std::int64_t steps = (call.shape.query_length + mean_queries - 1) / mean_queries;
-  parallel_for(call.num_threads, call.shape.batch * steps, [&](int thread, std::int64_t task) {
-    Carver carver(workspace + static_cast<std::size_t>(thread) * thread_bytes);
-    const TileBuffers<T, KV> buffers = carve_tile(carver, call.shape, call.kernels, needs);
+  const MaskClasses<T, KV> no_classes;
+  // A task has all heads of some queries, so no two add to the same row; a head's queries fill a tile.
+  const std::int64_t queries = std::max<std::int64_t>(1, call.kernels.tile_rows / call.group());
+  const std::int64_t steps = (call.shape.query_length + queries - 1) / queries;
+  const auto add_weights = [&](const TileBuffers<T, KV>& buffers, const TileNeeds& needs, std::int64_t task) {
     const Sequence sequence = call.sequence(task / steps);
     if (call.path(sequence) != KernelPath::query_tile) return;
-    const std::int64_t first = task % steps * mean_queries;
-    const std::int64_t last = std::min(first + mean_queries, sequence.query_length);
+    const std::int64_t first = task % steps * queries;
+    const std::int64_t last = std::min(first + queries, sequence.query_length);
     const MeanRows<T> mean(*call.arguments.mean_weights, sequence.batch, {first, last}, {0, call.shape.key_length});
     mean.clear();
     for (std::int64_t kv_head = 0; kv_head < call.shape.num_kv_heads; ++kv_head) {
       for (std::int64_t row = first * call.group(); row < last * call.group(); row += call.kernels.tile_rows) {
         const int rows = static_cast<int>(std::min<std::int64_t>(last * call.group() - row, call.kernels.tile_rows));
-        Tile<T, KV>(call, buffers, needs, sequence, kv_head, row, rows).add_weights_to_mean(saved);
+        Tile<T, KV>(call, buffers, needs, no_classes, sequence, kv_head, row, rows).add_weights_to_mean(saved);
       }
     }
     mean.divide(call.shape.num_heads);
-  });
+  };
+  parallel_workers(call.num_threads, call.shape.batch * steps, tile_workers(call, workspace, add_weights));
 }
 
-template std::size_t prefill_workspace_bytes(const AttentionShape&, const KernelTable<float, float>&, const TileNeeds&,
-                                             int);
-template std::size_t prefill_workspace_bytes(const AttentionShape&, const KernelTable<double, double>&,
-                                             const TileNeeds&, int);
+template std::size_t prefill_workspace_bytes(const AttentionShape&, const KernelTable<float, float>&, int);
+template std::size_t prefill_workspace_bytes(const AttentionShape&, const KernelTable<double, double>&, int);
+template std::size_t prefill_workspace_bytes(const AttentionCall<float, float>&);
+template std::size_t prefill_workspace_bytes(const AttentionCall<double, double>&);
 template void run_prefill(const AttentionCall<float, float>&, const SavedRows<float>&, std::byte*);
 template void run_prefill(const AttentionCall<double, double>&, const SavedRows<double>&, std::byte*);
 template void run_mean_weights(const AttentionCall<float, float>&, const SavedRows<float>&, std::byte*);

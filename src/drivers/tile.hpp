@@ -35,6 +35,7 @@ class Tile : private TileBlocks<T, KV> {
 
  public:
   using Base::Base;
+  using Base::classify_mask;
 
   /// Output and what was asked for beside it.
   void attend(const SavedRows<T>& saved) {
@@ -71,7 +72,12 @@ class Tile : private TileBlocks<T, KV> {
       for_rows([&](int r, const RowIndex& row) {
         T* target = mean.data + sequence_.batch * mean.stride(0) + row.query * mean.stride(1) +
                     block.range.begin * mean.stride(2);
-        for (int j = 0; j < keys; ++j) target[j * mean.stride(2)] += buffers_.score_rows[r][j];
+        const T* weights = buffers_.score_rows[r];
+        if (mean.stride(2) == 1) {
+          for (int j = 0; j < keys; ++j) target[j] += weights[j];
+        } else {
+          for (int j = 0; j < keys; ++j) target[j * mean.stride(2)] += weights[j];
+        }
       });
     });
   }
@@ -207,9 +213,8 @@ class Tile : private TileBlocks<T, KV> {
     for_blocks([&](const Block& block) {
       if (block.empty) return;
       fill_to(block.range.begin);
-      for_rows([&](int r, const RowIndex& row) {
-        buffers_.score_rows[r] = call_.score_row(view, sequence_, row) + block.range.begin * key_stride;
-      });
+      this->locate_rows(call_.score_row(view, sequence_, this->first_row()) + block.range.begin * key_stride,
+                        view.stride(1), view.stride(2), buffers_.score_rows);
       kernels_.scores(block.arguments);
       store_block(block.arguments, block.keys(), rows_, buffers_.score_rows, key_stride);
       written = block.range.end;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "drivers/mask_classes.hpp"
 #include "drivers/tile_buffers.hpp"
 
 namespace headwise::detail {
@@ -31,13 +32,16 @@ template <class T, class KV>
 class TileBlocks {
  public:
   TileBlocks(const AttentionCall<T, KV>& call, const TileBuffers<T, KV>& buffers, const TileNeeds& needs,
-             const Sequence& sequence, std::int64_t kv_head, std::int64_t first_row, int rows)
+             const MaskClasses<T, KV>& mask_classes, const Sequence& sequence, std::int64_t kv_head,
+             std::int64_t first_row, int rows)
       : call_(call),
         kernels_(call.kernels),
         buffers_(buffers),
         needs_(needs),
+        mask_classes_(mask_classes),
         sequence_(sequence),
         kv_head_(kv_head),
+        tile_(first_row / kernels_.tile_rows),
         group_(call.group()),
         first_query_(first_row / group_),
         first_group_head_(first_row % group_),
@@ -117,6 +121,19 @@ class TileBlocks {
     }
   }
 
+  /// Fills a row of classes: what the mask says of the tile's rows, unit by unit.
+  void classify_mask(MaskClass* classes, std::int64_t units) const {
+    locate_score_rows(*call_.arguments.mask, buffers_.mask_rows);
+    for (std::int64_t unit = 0; unit < units; ++unit) {
+      const KeyRange range{unit * kernels_.block_keys,
+                           std::min<std::int64_t>((unit + 1) * kernels_.block_keys, call_.shape.key_length)};
+      const BlockCoverage coverage = pack_mask_bits(range, false, true, false);
+      classes[unit] = !coverage.any_attended   ? MaskClass::none
+                      : !coverage.any_excluded ? MaskClass::all
+                                               : MaskClass::mixed;
+    }
+  }
+
   bool has_slopes() const { return pass_.masked && !call_.arguments.alibi_slopes.empty(); }
 
   /// Every key there is, whether it counts or not.
@@ -129,8 +146,10 @@ class TileBlocks {
   const KernelTable<T, KV>& kernels_;
   const TileBuffers<T, KV>& buffers_;
   const TileNeeds needs_;
+  const MaskClasses<T, KV>& mask_classes_;
   const Sequence sequence_;
   const std::int64_t kv_head_;
+  const std::int64_t tile_;
   const std::int64_t group_;
   const std::int64_t first_query_;
   const std::int64_t first_group_head_;
@@ -206,29 +225,39 @@ class TileBlocks {
   }
 
   void pack_mask(TileBlock<T, KV>& block) const {
-    const auto& mask = call_.arguments.mask;
-    const auto& padding = call_.arguments.key_padding_mask;
-    const std::int64_t first = block.range.begin;
-    if (mask) {
-      for (int r = 0; r < rows_; ++r) buffers_.mask_rows[r] += first * mask->stride(3);
+    const MaskClass known = call_.arguments.mask ? mask_classes_.find(sequence_.batch, kv_head_, tile_, block.range)
+                                                 : MaskClass::all;
+    if (known == MaskClass::none) {
+      block.empty = true;
+      return;
     }
-    const BlockCoverage coverage = kernels_.pack_mask(
-        {.rows = mask ? buffers_.mask_rows : nullptr,
-         .key_stride = mask ? mask->stride(3) : 0,
-         .padding = padding ? padding->data + sequence_.batch * padding->stride(0) + first * padding->stride(1) : nullptr,
-         .padding_stride = padding ? padding->stride(1) : 0,
-         .first_key = block.edge ? buffers_.first_key : nullptr,
-         .last_key = block.edge ? buffers_.last_key : nullptr,
-         .num_rows = rows_,
-         .keys = block.keys(),
-         .row_stride = row_stride_},
-        buffers_.attended);
-    if (mask) {
-      for (int r = 0; r < rows_; ++r) buffers_.mask_rows[r] -= first * mask->stride(3);
-    }
+    if (known == MaskClass::all && !call_.arguments.key_padding_mask) return;
+    const BlockCoverage coverage = pack_mask_bits(block.range, block.edge, known == MaskClass::mixed,
+                                                  call_.arguments.key_padding_mask.has_value());
     block.empty = !coverage.any_attended;
     if (coverage.any_excluded) block.arguments.attended = buffers_.attended;
     block.excludes = coverage.any_excluded;
+  }
+
+  /// The attended bits of a block, by what applies of limits, mask and padding.
+  BlockCoverage pack_mask_bits(KeyRange range, bool limited, bool masked, bool padded) const {
+    const std::int64_t key_stride = masked ? call_.arguments.mask->stride(3) : 0, first = range.begin * key_stride;
+    for (int r = 0; masked && r < rows_; ++r) buffers_.mask_rows[r] += first;
+    const auto& padding = call_.arguments.key_padding_mask;
+    const BlockCoverage coverage = kernels_.pack_mask(
+        {.rows = masked ? buffers_.mask_rows : nullptr,
+         .key_stride = key_stride,
+         .padding = padded ? padding->data + sequence_.batch * padding->stride(0) + range.begin * padding->stride(1)
+                           : nullptr,
+         .padding_stride = padded ? padding->stride(1) : 0,
+         .first_key = limited ? buffers_.first_key : nullptr,
+         .last_key = limited ? buffers_.last_key : nullptr,
+         .num_rows = rows_,
+         .keys = static_cast<int>(range.end - range.begin),
+         .row_stride = row_stride_},
+        buffers_.attended);
+    for (int r = 0; masked && r < rows_; ++r) buffers_.mask_rows[r] -= first;
+    return coverage;
   }
 
   void pack_bias(TileBlock<T, KV>& block) const {
@@ -240,6 +269,7 @@ class TileBlocks {
     block.empty = !coverage.any_attended;
     block.excludes = block.excludes || coverage.any_excluded;
     block.arguments.adjustment.bias = buffers_.bias;
+    block.arguments.adjustment.bias_excludes = coverage.any_excluded;
   }
 
   /// j − p of the block's first key, for ALiBi.

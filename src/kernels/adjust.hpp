@@ -44,56 +44,77 @@ HEADWISE_INLINE Vector<T> soft_cap(Vector<T> x, Vector<T> cap, Vector<T> inverse
   return xsimd::select(x < Vector<T>(T(0)), -capped, capped);
 }
 
+/// Largest bias whose product with `unit` is finite; one step below the quotient, whichever way both round.
+template <class T>
+HEADWISE_INLINE T largest_bias(T unit) {
+  constexpr T largest = std::numeric_limits<T>::max();
+  return unit > T(1) ? largest / unit * (T(1) - std::numeric_limits<T>::epsilon()) : largest;
+}
+
 /// bias · unit, kept finite where the bias is: clamped before the product, which would raise FE_OVERFLOW.
 template <class T>
 HEADWISE_INLINE Vector<T> scaled_bias(Vector<T> bias, T unit) {
-  constexpr T largest = std::numeric_limits<T>::max();
-  // One step below the quotient, so that the product stays finite whichever way both round.
-  const Vector<T> limit(unit > T(1) ? largest / unit * (T(1) - std::numeric_limits<T>::epsilon()) : largest);
-  const auto beyond = (xsimd::abs(bias) > limit) & (xsimd::abs(bias) <= Vector<T>(largest));
+  const Vector<T> limit(largest_bias(unit));
+  const auto beyond = (xsimd::abs(bias) > limit) & (xsimd::abs(bias) <= Vector<T>(std::numeric_limits<T>::max()));
   const Vector<T> clamped = xsimd::select(bias < Vector<T>(T(0)), -limit, limit);
   return settled(xsimd::select(beyond, clamped, bias)) * Vector<T>(unit);
+}
+
+/// Whether rows lie one element apart, as a relative bias has them: a vector of them is then a load, for any key.
+template <class T>
+HEADWISE_INLINE bool rows_are_apart_by(const T* const* rows, std::int64_t step) {
+  for (int r = 1; r < lanes<T>; ++r) {
+    if (rows[r] != rows[0] + r * step) return false;
+  }
+  return true;
 }
 
 template <class T>
 BlockCoverage pack_bias(const T* const* bias, std::int64_t key_stride, int keys, int rows, T unit, T* packed,
                         int row_stride) {
-  const Vector<T> none(-infinity<T>);
-  auto excluded = Vector<T>(T(0)) != Vector<T>(T(0)), attended = excluded;
+  const Vector<T> none(-infinity<T>), limit(largest_bias(unit)), factor(unit);
+  bool excluded = false, attended = false;
   const auto put = [&](Vector<T> x, T* target) __attribute__((always_inline)) {
-    const auto is_none = x == none;
-    excluded = excluded | is_none;
-    attended = attended | !is_none;
-    store(target, scaled_bias(x, unit));
+    if (xsimd::all(xsimd::abs(x) <= limit)) [[likely]] {
+      attended = true;
+      store(target, x * factor);
+    } else {
+      const auto is_none = x == none;
+      excluded = excluded || xsimd::any(is_none);
+      attended = attended || !xsimd::all(is_none);
+      store(target, scaled_bias(x, unit));
+    }
   };
+  constexpr int line = 64 / static_cast<int>(sizeof(T));
   for (int first = 0; first < row_stride; first += lanes<T>) {
     const int count = std::clamp(rows - first, 0, lanes<T>);
+    const T* const* row = bias + first;
+    T* target = packed + first;
     int j = 0;
-    if (key_stride == 1 && count == lanes<T>) {
-      constexpr int line = 64 / static_cast<int>(sizeof(T));
+    if (count == lanes<T> && rows_are_apart_by(row, -1)) {
+      for (; j < keys; ++j) put(reversed(load(row[lanes<T> - 1] + j * key_stride)), target + j * row_stride);
+    } else if (count == lanes<T> && rows_are_apart_by(row, 1)) {
+      for (; j < keys; ++j) put(load(row[0] + j * key_stride), target + j * row_stride);
+    } else if (count == lanes<T> && key_stride == 1) {
       for (; j + piece<T> <= keys; j += piece<T>) {
         // So many rows are too many streams for the hardware: the same keys of the next block.
         if (j % line == 0) {
-          static_for<lanes<T>>([&](auto r) __attribute__((always_inline)) { prefetch_far(bias[first + r] + keys + j); });
+          static_for<lanes<T>>([&](auto r) __attribute__((always_inline)) { prefetch_far(row[r] + keys + j); });
         }
         Vector<T> x[piece<T>];
-        static_for<piece<T>>([&](auto i) __attribute__((always_inline)) {
-          x[i] = load_pieces(bias + first + i, piece<T>, j);
-        });
+        static_for<piece<T>>([&](auto i) __attribute__((always_inline)) { x[i] = load_pieces(row + i, piece<T>, j); });
         transpose_pieces(x);
-        static_for<piece<T>>([&](auto i) __attribute__((always_inline)) {
-          put(x[i], packed + static_cast<std::int64_t>(j + i) * row_stride + first);
-        });
+        static_for<piece<T>>([&](auto i) __attribute__((always_inline)) { put(x[i], target + (j + i) * row_stride); });
       }
     }
     for (; j < keys; ++j) {
       T lane[lanes<T>];
       // Lanes without a row repeat the last one, so that they say nothing of their own.
       for (int r = 0; r < lanes<T>; ++r) lane[r] = bias[std::min(first + r, rows - 1)][j * key_stride];
-      put(load(lane), packed + static_cast<std::int64_t>(j) * row_stride + first);
+      put(load(lane), target + j * row_stride);
     }
   }
-  return {xsimd::any(attended), xsimd::any(excluded)};
+  return {attended, excluded};
 }
 
 /// Adjusts and masks the scores of a span, and takes their maxima.
@@ -118,9 +139,13 @@ template <class T, int Vectors>
       }
       if (adjustment.bias != nullptr) {
         const Vector<T> bias = load(adjustment.bias + offset + v * lanes<T>);
-        // Selected first: +∞ − ∞ would raise FE_INVALID for a pair that is not used.
-        const auto none = bias == Vector<T>(-infinity<T>);
-        score = xsimd::select(none, bias, score + settled(xsimd::select(none, Vector<T>(T(0)), bias)));
+        if (adjustment.bias_excludes) {
+          // Selected first: +∞ − ∞ would raise FE_INVALID for a pair that is not used.
+          const auto none = bias == Vector<T>(-infinity<T>);
+          score = xsimd::select(none, bias, score + settled(xsimd::select(none, Vector<T>(T(0)), bias)));
+        } else {
+          score += bias;
+        }
       }
       if (mask.any()) score = mask.apply(score, j, v * lanes<T>);
       largest[v] = maximum(largest[v], score);

@@ -40,6 +40,7 @@ struct ScoreAdjustment {
   const T* slope = nullptr;     ///< per row, · unit: score += slope · (distance + key index in the block); null = off
   const T* distance = nullptr;  ///< per row: position of the block's first key − position of the row
   const T* bias = nullptr;      ///< [key][row_stride], · unit: score += bias, −∞ excludes; null = off
+  bool bias_excludes = false;   ///< some bias is −∞
 
   bool any() const { return softcap != 0 || slope != nullptr || bias != nullptr; }
 };

@@ -1,6 +1,8 @@
 // Scores of one tile against one key block: lanes are query rows, keys are read in place and broadcast.
 #pragma once
 
+#include <algorithm>
+
 #include "kernels/adjust.hpp"
 #include "kernels/kernel_table.hpp"
 #include "kernels/mask.hpp"
@@ -33,26 +35,32 @@ HEADWISE_INLINE void score_tile(const ScoreSpan<T>& span, const T* key, const T*
     const Vector<T> start = load(span.start + v * lanes<T>);
     static_for<Keys>([&](auto j) __attribute__((always_inline)) { sum[j][v] = start; });
   });
-  const auto feature = [&](int d) __attribute__((always_inline)) {
-    Vector<T> row[Vectors];
-    static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
-      row[v] = load(span.query + static_cast<std::int64_t>(d) * span.row_stride + v * lanes<T>);
+  // Keys four by four behind a pointer each: one offset register per key would not leave enough registers, and g++ then
+  // keeps offsets in vector registers, inside the loop.
+  constexpr int groups = (Keys + 3) / 4;
+  const T* first[groups];
+  static_for<groups>([&](auto g) __attribute__((always_inline)) { first[g] = opaque(key + 4 * g * span.key_stride); });
+  const T* query = span.query;
+  const T* ahead = key + Keys * span.key_stride;
+  for (int d = 0; d < span.head_dim;) {
+    const T* next = ahead + d;
+    const T* own = value + d;
+    static_for<Keys>([&](auto) __attribute__((always_inline)) {
+      prefetch_near(next);
+      prefetch_far(own);
+      next += span.key_stride;
+      own += span.value_stride;
     });
-    static_for<Keys>([&](auto j) __attribute__((always_inline)) {
-      const Vector<T> element(key[j * span.key_stride + d]);
-      static_for<Vectors>([&](auto v) __attribute__((always_inline)) { sum[j][v] = fma(element, row[v], sum[j][v]); });
-    });
-  };
-  int d = 0;
-  for (; d + line <= span.head_dim; d += line) {
-    static_for<Keys>([&](auto j) __attribute__((always_inline)) {
-      prefetch_near(key + (Keys + j) * span.key_stride + d);
-      prefetch_far(value + j * span.value_stride + d);
-    });
-#pragma GCC unroll 2
-    for (int i = 0; i < line; ++i) feature(d + i);
+    for (const int end = std::min(d + line, span.head_dim); d < end; ++d, query += span.row_stride) {
+      Vector<T> row[Vectors];
+      static_for<Vectors>([&](auto v) __attribute__((always_inline)) { row[v] = load(query + v * lanes<T>); });
+      static_for<Keys>([&](auto j) __attribute__((always_inline)) {
+        const Vector<T> element(first[j / 4][j % 4 * span.key_stride]);
+        static_for<Vectors>([&](auto v) __attribute__((always_inline)) { sum[j][v] = fma(element, row[v], sum[j][v]); });
+      });
+      static_for<groups>([&](auto g) __attribute__((always_inline)) { ++first[g]; });
+    }
   }
-  for (; d < span.head_dim; ++d) feature(d);
 
   if (span.mask.any()) {
     static_for<Keys>([&](auto j) __attribute__((always_inline)) {

@@ -1,6 +1,7 @@
 // What the kernels need of a vector and xsimd 8.1 lacks or does less well. Workarounds live here and nowhere else.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -48,6 +49,13 @@ HEADWISE_INLINE Vector<T> settled(Vector<T> x) {
   asm("" : "+x"(x.data));
 #endif
   return x;
+}
+
+/// p itself, but the compiler cannot derive other addresses from it.
+template <class T>
+HEADWISE_INLINE T* opaque(T* p) {
+  asm("" : "+r"(p));
+  return p;
 }
 
 template <class T>
@@ -101,6 +109,30 @@ HEADWISE_INLINE Vector<T> unpack_high(Vector<T> a, Vector<T> b) {
   else return _mm256_unpackhi_pd(a, b);
 #else
   return xsimd::zip_hi(a, b);
+#endif
+}
+
+/// The lanes in opposite order.
+template <class T>
+HEADWISE_INLINE Vector<T> reversed(Vector<T> x) {
+#if defined(HEADWISE_KERNELS_AVX512)
+  if constexpr (sizeof(T) == 4) {
+    const __m512i order = _mm512_setr_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    return _mm512_permutexvar_ps(order, x);
+  } else {
+    return _mm512_permutexvar_pd(_mm512_setr_epi64(7, 6, 5, 4, 3, 2, 1, 0), x);
+  }
+#elif defined(HEADWISE_KERNELS_AVX2)
+  if constexpr (sizeof(T) == 4) {
+    return _mm256_permutevar8x32_ps(x, _mm256_setr_epi32(7, 6, 5, 4, 3, 2, 1, 0));
+  } else {
+    return _mm256_permute4x64_pd(x, 0x1B);
+  }
+#else
+  T lane[lanes<T>];
+  store(lane, x);
+  std::reverse(lane, lane + lanes<T>);
+  return load(lane);
 #endif
 }
 
@@ -269,6 +301,9 @@ HEADWISE_INLINE KeyBits<T> nonzero_bits(const std::uint8_t* bytes) {
 /// Hints that a cache line will be read: into the first level, or into the second.
 HEADWISE_INLINE void prefetch_near(const void* line) { __builtin_prefetch(line, 0, 3); }
 HEADWISE_INLINE void prefetch_far(const void* line) { __builtin_prefetch(line, 0, 2); }
+
+/// Hint that a cache line will be written.
+HEADWISE_INLINE void prefetch_to_write(const void* line) { __builtin_prefetch(line, 1, 3); }
 
 }  // namespace
 }  // namespace headwise::detail

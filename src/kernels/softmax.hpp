@@ -136,7 +136,14 @@ HEADWISE_INLINE void store_pairs(const BlockArguments<T, T>& block, int keys, in
     };
     int j = 0;
     if (key_stride == 1 && row + lanes<T> <= rows) {
+      constexpr int line = 64 / static_cast<int>(sizeof(T));
       for (; j + piece<T> <= keys; j += piece<T>) {
+        // So many rows are too many streams for the hardware: the same keys of the next block.
+        if (j % line == 0) {
+          static_for<lanes<T>>([&](auto r) __attribute__((always_inline)) {
+            prefetch_to_write(target[row + r] + keys + j);
+          });
+        }
         Vector<T> x[piece<T>];
         static_for<piece<T>>([&](auto i) __attribute__((always_inline)) { x[i] = finished(j + i); });
         transpose_pieces(x);

@@ -21,27 +21,36 @@ inline int default_num_threads() {
 #endif
 }
 
-/// Calls task(thread, index) once for every index in [0, count), on at most num_threads threads; `thread` is in
-/// [0, num_threads). Indices are handed out in order. Tasks run in the default floating-point mode, must not throw and
-/// must not depend on the thread. One thread or one task enters no parallel region.
-template <class Task>
-void parallel_for(int num_threads, std::int64_t count, const Task& task) {
+/// Calls worker(index) once for every index in [0, count), on at most num_threads threads, each with a worker of its own,
+/// make_worker(thread), thread in [0, num_threads). Indices are handed out in order. Workers run in the default
+/// floating-point mode and must not throw. One thread or one index enters no parallel region.
+template <class MakeWorker>
+void parallel_workers(int num_threads, std::int64_t count, const MakeWorker& make_worker) {
   const int threads = static_cast<int>(std::min<std::int64_t>(num_threads, count));
 #if defined(_OPENMP)
   if (threads > 1) {
 #pragma omp parallel num_threads(threads)
     {
       const DefaultFloatingPointMode mode;
-      const int thread = omp_get_thread_num();
+      const auto worker = make_worker(omp_get_thread_num());
 #pragma omp for schedule(dynamic, 1)
-      for (std::int64_t index = 0; index < count; ++index) task(thread, index);
+      for (std::int64_t index = 0; index < count; ++index) worker(index);
     }
     return;
   }
 #endif
-  (void)threads;
+  if (threads < 1) return;
   const DefaultFloatingPointMode mode;
-  for (std::int64_t index = 0; index < count; ++index) task(0, index);
+  const auto worker = make_worker(0);
+  for (std::int64_t index = 0; index < count; ++index) worker(index);
+}
+
+/// The same with one task(thread, index) for all threads; tasks must not depend on the thread.
+template <class Task>
+void parallel_for(int num_threads, std::int64_t count, const Task& task) {
+  parallel_workers(num_threads, count, [&task](int thread) {
+    return [&task, thread](std::int64_t index) { task(thread, index); };
+  });
 }
 
 }  // namespace headwise::detail
