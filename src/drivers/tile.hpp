@@ -25,6 +25,7 @@ class Tile : private TileBlocks<T, KV> {
   using Base::call_;
   using Base::for_blocks;
   using Base::for_rows;
+  using Base::interior_;
   using Base::kernels_;
   using Base::keys_;
   using Base::needs_;
@@ -137,8 +138,17 @@ class Tile : private TileBlocks<T, KV> {
   /// Keys that only some rows attend may hold values that the others must not touch.
   bool needs_care(const Block& block) const {
     if (!block.excludes) return false;
+    const bool by_limits_only = block.arguments.attended == nullptr && !block.arguments.adjustment.bias_excludes;
+    if (!by_limits_only) return !values_are_finite(block, block.range);
+    return !values_are_finite(block, {block.range.begin, std::min(block.range.end, interior_.begin)}) ||
+           !values_are_finite(block, {std::max({block.range.begin, interior_.begin, interior_.end}), block.range.end});
+  }
+
+  bool values_are_finite(const Block& block, KeyRange keys) const {
+    if (keys.empty()) return true;
     const Rows<KV>& value = block.arguments.value;
-    return !kernels_.all_finite(value.data, value.stride, block.keys(), static_cast<int>(call_.shape.value_dim));
+    return kernels_.all_finite(value.data + (keys.begin - block.range.begin) * value.stride, value.stride,
+                               static_cast<int>(keys.end - keys.begin), static_cast<int>(call_.shape.value_dim));
   }
 
   /// What the last block did not do: dead rows, division by the sum where the last block was skipped, strided outputs.

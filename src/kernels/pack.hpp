@@ -57,15 +57,22 @@ void pack_rows(const T* source, std::int64_t row_stride, std::int64_t feature_st
 
 template <class T>
 bool all_finite(const T* rows, std::int64_t row_stride, int count, int features) {
-  // x·0 is 0 for finite x and NaN otherwise.
-  Vector<T> sum(T(0));
+  // x·0 is 0 for finite x and NaN otherwise. Several sums, because one would wait for itself.
+  constexpr int width = 4;
+  Vector<T> sum[width] = {Vector<T>(T(0)), Vector<T>(T(0)), Vector<T>(T(0)), Vector<T>(T(0))};
   T rest = T(0);
   for (int r = 0; r < count; ++r, rows += row_stride) {
     int f = 0;
-    for (; f + lanes<T> <= features; f += lanes<T>) sum = fma(load(rows + f), Vector<T>(T(0)), sum);
+    for (; f + width * lanes<T> <= features; f += width * lanes<T>) {
+      static_for<width>([&](auto i) __attribute__((always_inline)) {
+        sum[i] = fma(load(rows + f + i * lanes<T>), Vector<T>(T(0)), sum[i]);
+      });
+    }
+    for (; f + lanes<T> <= features; f += lanes<T>) sum[0] = fma(load(rows + f), Vector<T>(T(0)), sum[0]);
     for (; f < features; ++f) rest += rows[f] * T(0);
   }
-  return reduce(sum, [](T a, T b) { return a + b; }) + rest == T(0);
+  const Vector<T> all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  return reduce(all, [](T a, T b) { return a + b; }) + rest == T(0);
 }
 
 }  // namespace

@@ -1,22 +1,6 @@
 #include "plan/key_blocks.hpp"
 
-#include <algorithm>
-
 namespace headwise::detail {
-
-KeyRange attended_keys(std::int64_t position, bool causal, const Window& window, std::int64_t key_length) {
-  KeyRange range{0, key_length};
-  const std::int64_t right = causal ? 0 : window.right;
-  std::int64_t bound;
-  // A bound beyond 64 bits excludes nothing on its side.
-  if (right >= 0 && !__builtin_add_overflow(position, right, &bound) && bound < key_length) {
-    range.end = std::max<std::int64_t>(bound + 1, 0);
-  }
-  if (window.left >= 0 && !__builtin_sub_overflow(position, window.left, &bound)) {
-    range.begin = std::clamp<std::int64_t>(bound, 0, key_length);
-  }
-  return range;
-}
 
 std::int64_t block_end(std::int64_t begin, std::int64_t end, int block_keys, int max_block_keys) {
   if (end - begin <= max_block_keys) return end;

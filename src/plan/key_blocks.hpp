@@ -1,6 +1,7 @@
 // Which keys a row attends, how a tile's keys are cut into blocks, and which rectangles of a block are computed.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "headwise/attention.hpp"
@@ -19,7 +20,19 @@ struct KeyRange {
 
 /// The keys that a query at `position` (which may be negative) attends among `key_length`: at most its own position if
 /// causal, and within the window.
-KeyRange attended_keys(std::int64_t position, bool causal, const Window& window, std::int64_t key_length);
+inline KeyRange attended_keys(std::int64_t position, bool causal, const Window& window, std::int64_t key_length) {
+  KeyRange range{0, key_length};
+  const std::int64_t right = causal ? 0 : window.right;
+  std::int64_t bound;
+  // A bound beyond 64 bits excludes nothing on its side.
+  if (right >= 0 && !__builtin_add_overflow(position, right, &bound) && bound < key_length) {
+    range.end = std::max<std::int64_t>(bound + 1, 0);
+  }
+  if (window.left >= 0 && !__builtin_sub_overflow(position, window.left, &bound)) {
+    range.begin = std::clamp<std::int64_t>(bound, 0, key_length);
+  }
+  return range;
+}
 
 /// End of the block that starts at `begin`: blocks end at multiples of block_keys, so that boundaries depend on positions
 /// only; what is left takes up to max_block_keys at once rather than as a short last block.
