@@ -15,7 +15,6 @@
 namespace headwise::test {
 namespace {
 
-constexpr std::int64_t few_and_many_queries[] = {1, 4, 70};
 
 /// A shape with two query heads to a key head; but a single query has a key head of its own, or the two rows of a group
 /// would be many for the narrowest vectors.
@@ -42,7 +41,7 @@ Outputs<T> run_case(const AttentionCase& problem) {
 }
 
 TEST_CASE_TEMPLATE("attention: same bits in every layout", T, float, double) {
-  for (const std::int64_t queries : few_and_many_queries) {
+  for (const std::int64_t queries : few_and_many_queries()) {
     for (const std::int64_t dim : {64, 37}) {
       AttentionCase problem = full_case(shape_of(2, 4, queries, 203, dim, dim));
       const Outputs<T> expected = run_case<T>(problem);
@@ -55,7 +54,7 @@ TEST_CASE_TEMPLATE("attention: same bits in every layout", T, float, double) {
 }
 
 TEST_CASE_TEMPLATE("attention: same bits for every thread count and repeat", T, float, double) {
-  for (const std::int64_t queries : few_and_many_queries) {
+  for (const std::int64_t queries : few_and_many_queries()) {
     AttentionTensors<T> tensors(full_case(shape_of(3, 4, queries, 1100, 64, 64)));
     tensors.fill(3);
     const Outputs<T> expected = tensors.run();
@@ -69,7 +68,7 @@ TEST_CASE_TEMPLATE("attention: same bits for every thread count and repeat", T, 
 }
 
 TEST_CASE_TEMPLATE("attention: a batch equals its parts", T, float, double) {
-  for (const std::int64_t queries : few_and_many_queries) {
+  for (const std::int64_t queries : few_and_many_queries()) {
     AttentionCase problem = full_case(shape_of(3, 4, queries, 203, 64, 64));
     problem.options.causal = true;
     problem.options.query_position = QueryPosition::bottom_right;
@@ -97,7 +96,7 @@ TEST_CASE_TEMPLATE("attention: a batch equals its parts", T, float, double) {
 }
 
 TEST_CASE_TEMPLATE("attention: same bits through attention() and with a workspace", T, float, double) {
-  for (const std::int64_t queries : few_and_many_queries) {
+  for (const std::int64_t queries : few_and_many_queries()) {
     const AttentionCase problem{.shape = shape_of(2, 4, queries, 203, 37, 64), .layout = Layout::bshd};
     AttentionTensors<T> tensors(problem);
     tensors.fill(3);
@@ -118,7 +117,7 @@ TEST_CASE_TEMPLATE("attention: same bits through attention() and with a workspac
 }
 
 TEST_CASE_TEMPLATE("attention: asking for more outputs leaves the bits of the output", T, float, double) {
-  for (const std::int64_t queries : few_and_many_queries) {
+  for (const std::int64_t queries : few_and_many_queries()) {
     AttentionCase problem = full_case(shape_of(1, 2, queries, 203, 64, 64));
     const Outputs<T> expected = run_case<T>(problem);
     problem.weights = false;
@@ -131,7 +130,7 @@ TEST_CASE_TEMPLATE("attention: asking for more outputs leaves the bits of the ou
 }
 
 TEST_CASE_TEMPLATE("attention: grouped heads equal repeated heads where the kernel is the same", T, float, double) {
-  for (const std::int64_t queries : few_and_many_queries) {
+  for (const std::int64_t queries : few_and_many_queries()) {
     const AttentionCase grouped{.shape = {1, 6, 2, queries, 203, 64, 64}};
     AttentionTensors<T> tensors(grouped);
     tensors.fill(3);
@@ -153,7 +152,7 @@ TEST_CASE_TEMPLATE("attention: grouped heads equal repeated heads where the kern
 }
 
 TEST_CASE_TEMPLATE("attention: scaling the values by a power of two is exact", T, float, double) {
-  for (const std::int64_t queries : few_and_many_queries) {
+  for (const std::int64_t queries : few_and_many_queries()) {
     AttentionTensors<T> tensors({.shape = shape_of(1, 2, queries, 203, 64, 64)});
     tensors.fill(3);
     std::vector<T> expected = tensors.run().output;
@@ -166,7 +165,7 @@ TEST_CASE_TEMPLATE("attention: scaling the values by a power of two is exact", T
 }
 
 TEST_CASE_TEMPLATE("attention: a single attended key returns its value", T, float, double) {
-  for (const std::int64_t queries : few_and_many_queries) {
+  for (const std::int64_t queries : few_and_many_queries()) {
     AttentionCase one_key = full_case(shape_of(2, 2, queries, 1, 64, 37));
     AttentionCase one_of_many = full_case(shape_of(2, 2, queries, 150, 64, 37));
     one_of_many.key_lengths = {1, 1};
@@ -192,7 +191,7 @@ TEST_CASE_TEMPLATE("attention: a single attended key returns its value", T, floa
 }
 
 TEST_CASE_TEMPLATE("attention: rows without keys are +0", T, float, double) {
-  for (const std::int64_t queries : few_and_many_queries) {
+  for (const std::int64_t queries : few_and_many_queries()) {
     AttentionCase no_keys = full_case(shape_of(2, 2, queries, 0, 64, 37));
     AttentionCase no_key_counts = full_case(shape_of(2, 2, queries, 150, 64, 37));
     no_key_counts.key_lengths = {0, 0};

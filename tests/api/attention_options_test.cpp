@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "support/environment.hpp"
 #include "support/attention_case.hpp"
 #include "support/attention_check.hpp"
 
@@ -35,7 +36,7 @@ TensorView<Element, 4> at_special_key(const TensorView<Element, 4>& view) {
 /// Few and many rows, all of them with two heads to a key head but the first.
 std::vector<AttentionCase> problems() {
   std::vector<AttentionCase> cases;
-  for (const std::int64_t queries : {1, 4, 70}) {
+  for (const std::int64_t queries : few_and_many_queries()) {
     AttentionCase problem{.shape = {2, 4, queries == 1 ? 4 : 2, queries, key_length, 64, 37}};
     problem.logsumexp = problem.weights = problem.mean_weights = true;
     cases.push_back(problem);

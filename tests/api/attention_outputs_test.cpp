@@ -27,7 +27,7 @@ constexpr T infinity = std::numeric_limits<T>::infinity();
 /// Few and many rows with every option that acts on scores, all outputs asked for.
 std::vector<AttentionCase> problems() {
   std::vector<AttentionCase> cases;
-  for (const std::int64_t queries : {1, 4, 70}) {
+  for (const std::int64_t queries : few_and_many_queries()) {
     AttentionCase problem{.shape = {2, 4, queries == 1 ? 4 : 2, queries, key_length, 64, 37}};
     problem.options.softcap = 2;
     problem.options.causal = true;
@@ -202,7 +202,7 @@ TEST_CASE_TEMPLATE("attention: all stages of the scores and all outputs are with
 }
 
 TEST_CASE_TEMPLATE("attention: all outputs are within the bound on every data family", T, float, double) {
-  for (const std::int64_t queries : {1, 4, 70}) {
+  for (const std::int64_t queries : few_and_many_queries()) {
     AttentionCase problem{.shape = {1, 4, queries == 1 ? 4 : 2, queries, key_length, 64, 37}};
     problem.logsumexp = problem.weights = problem.mean_weights = problem.scores = true;
     problem.options.score_stage = ScoreStage::biased;
@@ -218,7 +218,7 @@ TEST_CASE_TEMPLATE("attention: all outputs are within the bound on every data fa
 }
 
 TEST_CASE_TEMPLATE("attention: no key at all leaves empty or neutral outputs", T, float, double) {
-  for (const std::int64_t queries : {1, 4, 70}) {
+  for (const std::int64_t queries : few_and_many_queries()) {
     AttentionCase problem{.shape = {2, 4, 2, queries, 0, 16, 16}};
     problem.logsumexp = problem.weights = problem.mean_weights = problem.scores = problem.sinks = true;
     AttentionTensors<T> tensors(problem);

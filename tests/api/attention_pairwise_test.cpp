@@ -16,17 +16,18 @@ namespace headwise::test {
 namespace {
 
 template <class T>
-void check_case(const AttentionCase& problem, const DataFamily<T>& family) {
+void check_case(const AttentionCase& problem, const DataFamily<T>& family, bool threaded) {
   FamilyTensors<T> tensors(family, problem, 13);
   tensors->make_inputs_read_only();
-  const Outputs<T> expected = tensors->run(1);
+  const Outputs<T> expected = tensors->run(threaded ? 3 : 1);
   const std::string name = describe(tensors->problem()) + ", " + family.name;
   const Report report =
       check_rows(tensors->arguments(), problem.options, choose_rows(problem.shape, reduced_grid() ? 5 : 12));
   CHECK_MESSAGE(report.violations == 0, name, ": ", report.violations, " of ", report.elements, " elements, first ",
                 report.first_violation);
   CHECK_MESSAGE(tensors->gaps_untouched(), name, ": wrote between the elements of an output");
-  CHECK_MESSAGE(same_bits(tensors->run(3), expected), name, ": other bits with 3 threads");
+  if (reduced_grid()) return;
+  CHECK_MESSAGE(same_bits(tensors->run(threaded ? 1 : 3), expected), name, ": other bits with 3 threads");
 }
 
 TEST_CASE_TEMPLATE("attention: all options pairwise, on every data family", T, float, double) {
@@ -35,8 +36,8 @@ TEST_CASE_TEMPLATE("attention: all options pairwise, on every data family", T, f
   for (const AttentionCase& problem : option_grid()) {
     ++n;
     for (std::size_t f = 0; f < families.size(); ++f) {
-      if (reduced_grid() && (f + n) % families.size() > 1) continue;
-      check_case(problem, families[f]);
+      if (reduced_grid() && (f + n) % families.size() > 0) continue;
+      check_case(problem, families[f], n % 2 == 1);
     }
   }
 }

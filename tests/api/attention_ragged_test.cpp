@@ -211,7 +211,7 @@ TEST_CASE_TEMPLATE("attention: past and new keys equal one tensor bit for bit at
 }
 
 TEST_CASE_TEMPLATE("attention: positions between runs are excluded keys", T, float, double) {
-  for (const std::int64_t queries : {1, 4, 70}) {
+  for (const std::int64_t queries : few_and_many_queries()) {
     AttentionCase problem{.shape = {2, 2, 2, queries, 300, 32, 32}, .logsumexp = true, .weights = true};
     problem.alibi = true;
     problem.mask = Varies{.head = false, .query = false};

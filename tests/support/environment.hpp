@@ -2,6 +2,7 @@
 /// How much is tested: the environment variable HEADWISE_TEST_GRID=reduced asks for the grid that suits an emulator.
 #pragma once
 
+#include <cstdint>
 #include <cstdlib>
 #include <string_view>
 #include <vector>
@@ -15,6 +16,11 @@ inline std::string_view environment(const char* name) {
 }
 
 inline bool reduced_grid() { return environment("HEADWISE_TEST_GRID") == "reduced"; }
+
+/// Query lengths for both kernels of most head counts: few rows, and tiles with a rest.
+inline std::vector<std::int64_t> few_and_many_queries() {
+  return {1, 4, reduced_grid() ? std::int64_t{33} : std::int64_t{70}};
+}
 
 /// Thread counts of every test: alone, even and odd splits.
 inline std::vector<int> thread_counts() { return reduced_grid() ? std::vector{1, 3} : std::vector{1, 2, 3}; }
