@@ -8,7 +8,7 @@
 #include <omp.h>
 #endif
 
-#include "platform/floating_point_mode.hpp"
+#include "platform/task_environment.hpp"
 
 namespace headwise::detail {
 
@@ -22,16 +22,18 @@ inline int default_num_threads() {
 }
 
 /// Calls worker(index) once for every index in [0, count), on at most num_threads threads, each with a worker of its own,
-/// make_worker(thread), thread in [0, num_threads). Indices are handed out in order. Workers run in the default
-/// floating-point mode and must not throw. One thread or one index enters no parallel region.
+/// make_worker(thread), thread in [0, num_threads). Indices are handed out in order. Workers run in a TaskEnvironment and
+/// must not throw. One thread or one index enters no parallel region.
 template <class MakeWorker>
 void parallel_workers(int num_threads, std::int64_t count, const MakeWorker& make_worker) {
   const int threads = static_cast<int>(std::min<std::int64_t>(num_threads, count));
+  if (threads < 1) return;
+  const TaskEnvironment caller;  // also what threads start with that are made here
 #if defined(_OPENMP)
   if (threads > 1) {
 #pragma omp parallel num_threads(threads)
     {
-      const DefaultFloatingPointMode mode;
+      const TaskEnvironment environment;  // of a thread that was there before
       const auto worker = make_worker(omp_get_thread_num());
 #pragma omp for schedule(dynamic, 1)
       for (std::int64_t index = 0; index < count; ++index) worker(index);
@@ -39,8 +41,6 @@ void parallel_workers(int num_threads, std::int64_t count, const MakeWorker& mak
     return;
   }
 #endif
-  if (threads < 1) return;
-  const DefaultFloatingPointMode mode;
   const auto worker = make_worker(0);
   for (std::int64_t index = 0; index < count; ++index) worker(index);
 }
