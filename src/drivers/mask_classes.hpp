@@ -21,7 +21,7 @@ class MaskClasses {
 
   /// `classes` has room for classes_of(call) entries.
   MaskClasses(const AttentionCall<T, KV>& call, MaskClass* classes)
-      : classes_(classes), layout_(layout_of(call)), unit_keys_(call.kernels.block_keys) {}
+      : classes_(classes), layout_(layout_of(call)), tile_rows_(call.kernels.tile_rows), unit_keys_(call.kernels.block_keys) {}
 
   /// Entries that a call needs: none where every head has a mask of its own.
   static std::int64_t count(const AttentionCall<T, KV>& call) {
@@ -53,18 +53,21 @@ class MaskClasses {
     return {index / layout_.tiles / layout_.heads, head, tile, classes_ + index * layout_.units, layout_.units};
   }
 
-  /// The class of the keys [range) for a tile.
-  MaskClass find(std::int64_t batch, std::int64_t kv_head, std::int64_t tile, KeyRange range) const {
+  /// The class of some rows and keys; several entries that differ are mixed.
+  MaskClass find(std::int64_t batch, std::int64_t kv_head, const TileRows& rows, KeyRange keys) const {
     if (classes_ == nullptr) return MaskClass::mixed;
-    const std::int64_t row = ((layout_.batches > 1 ? batch : 0) * layout_.heads + (layout_.heads > 1 ? kv_head : 0)) *
-                                 layout_.tiles + (layout_.tiles > 1 ? tile : 0);
-    const MaskClass* classes = classes_ + row * layout_.units;
-    if (layout_.units == 1) return classes[0];
-    const std::int64_t first = range.begin / unit_keys_, last = (range.end - 1) / unit_keys_;
-    for (std::int64_t unit = first + 1; unit <= last; ++unit) {
-      if (classes[unit] != classes[first]) return MaskClass::mixed;
+    const std::int64_t head = (layout_.batches > 1 ? batch : 0) * layout_.heads + (layout_.heads > 1 ? kv_head : 0);
+    std::int64_t tile = 0, last_tile = 0, first_unit = 0, last_unit = 0;
+    if (layout_.tiles > 1) tile = rows.first / tile_rows_, last_tile = (rows.first + rows.count - 1) / tile_rows_;
+    if (layout_.units > 1) first_unit = keys.begin / unit_keys_, last_unit = (keys.end - 1) / unit_keys_;
+    const MaskClass first = classes_[(head * layout_.tiles + tile) * layout_.units + first_unit];
+    for (; tile <= last_tile; ++tile) {
+      const MaskClass* classes = classes_ + (head * layout_.tiles + tile) * layout_.units;
+      for (std::int64_t unit = first_unit; unit <= last_unit; ++unit) {
+        if (classes[unit] != first) return MaskClass::mixed;
+      }
     }
-    return classes[first];
+    return first;
   }
 
  private:
@@ -81,8 +84,7 @@ class MaskClasses {
   static constexpr std::int64_t most_classes = std::int64_t{1} << 22;
 
   static std::int64_t tiles(const AttentionShape& shape, const KernelTable<T, KV>& kernels) {
-    const std::int64_t rows = folded_rows(shape.query_length, shape.num_heads / shape.num_kv_heads);
-    return (rows + kernels.tile_rows - 1) / kernels.tile_rows;
+    return count_tiles(folded_rows(shape.query_length, shape.num_heads / shape.num_kv_heads), kernels.tile_rows);
   }
 
   static std::int64_t units(const AttentionShape& shape, const KernelTable<T, KV>& kernels) {
@@ -101,6 +103,7 @@ class MaskClasses {
 
   MaskClass* classes_ = nullptr;
   Layout layout_;
+  int tile_rows_ = 0;
   int unit_keys_ = 0;
 };
 

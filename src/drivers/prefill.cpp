@@ -23,22 +23,20 @@ class TileTasks {
 
   std::int64_t count() const { return first_[call_.shape.batch]; }
 
-  /// Calls f(sequence, kv_head, first row, rows) of a task.
+  /// Calls f(sequence, kv_head, rows) of a task.
   template <class Function>
   void with_task(std::int64_t task, Function&& function) const {
     const std::int64_t batch = std::upper_bound(first_, first_ + call_.shape.batch + 1, task) - first_ - 1;
     const Sequence sequence = call_.sequence(batch);
     const std::int64_t per_head = tiles(sequence), index = task - first_[batch];
-    const std::int64_t first_row = (per_head - 1 - index % per_head) * call_.kernels.tile_rows;
-    const std::int64_t rows = folded_rows(sequence.query_length, call_.group()) - first_row;
-    function(sequence, index / per_head, first_row,
-             static_cast<int>(std::min<std::int64_t>(rows, call_.kernels.tile_rows)));
+    function(sequence, index / per_head,
+             tile_range(folded_rows(sequence.query_length, call_.group()), per_head - 1 - index % per_head,
+                        call_.kernels.tile_rows, call_.kernels.lanes, !call_.limits_keys()));
   }
 
  private:
   std::int64_t tiles(const Sequence& sequence) const {
-    const std::int64_t rows = folded_rows(sequence.query_length, call_.group());
-    return (rows + call_.kernels.tile_rows - 1) / call_.kernels.tile_rows;
+    return count_tiles(folded_rows(sequence.query_length, call_.group()), call_.kernels.tile_rows);
   }
 
   const AttentionCall<T, KV>& call_;
@@ -81,11 +79,9 @@ void classify_mask(const AttentionCall<T, KV>& call, const MaskClasses<T, KV>& c
     const auto row = classes.row(task);
     Sequence sequence = call.sequence(row.batch);
     sequence.query_length = call.shape.query_length;
-    const std::int64_t first_row = row.tile * call.kernels.tile_rows;
-    const std::int64_t rows = folded_rows(sequence.query_length, call.group()) - first_row;
-    Tile<T, KV>(call, buffers, needs, classes, sequence, row.kv_head, first_row,
-                static_cast<int>(std::min<std::int64_t>(rows, call.kernels.tile_rows)))
-        .classify_mask(row.classes, row.units);
+    const TileRows rows = tile_range(folded_rows(sequence.query_length, call.group()), row.tile, call.kernels.tile_rows,
+                                     call.kernels.lanes, false);
+    Tile<T, KV>(call, buffers, needs, classes, sequence, row.kv_head, rows).classify_mask(row.classes, row.units);
   };
   parallel_workers(call.num_threads, classes.rows(), tile_workers(call, memory, classify));
 }
@@ -114,8 +110,8 @@ void run_prefill(const AttentionCall<T, KV>& call, const SavedRows<T>& saved, st
   std::byte* threads = workspace + shared.used();
   classify_mask(call, classes, threads);
   const auto attend = [&](const TileBuffers<T, KV>& buffers, const TileNeeds& needs, std::int64_t task) {
-    tasks.with_task(task, [&](const Sequence& sequence, std::int64_t kv_head, std::int64_t first_row, int rows) {
-      Tile<T, KV>(call, buffers, needs, classes, sequence, kv_head, first_row, rows).attend(saved);
+    tasks.with_task(task, [&](const Sequence& sequence, std::int64_t kv_head, const TileRows& rows) {
+      Tile<T, KV>(call, buffers, needs, classes, sequence, kv_head, rows).attend(saved);
     });
   };
   parallel_workers(call.num_threads, tasks.count(), tile_workers(call, threads, attend));
@@ -137,7 +133,7 @@ void run_mean_weights(const AttentionCall<T, KV>& call, const SavedRows<T>& save
     for (std::int64_t kv_head = 0; kv_head < call.shape.num_kv_heads; ++kv_head) {
       for (std::int64_t row = first * call.group(); row < last * call.group(); row += call.kernels.tile_rows) {
         const int rows = static_cast<int>(std::min<std::int64_t>(last * call.group() - row, call.kernels.tile_rows));
-        Tile<T, KV>(call, buffers, needs, no_classes, sequence, kv_head, row, rows).add_weights_to_mean(saved);
+        Tile<T, KV>(call, buffers, needs, no_classes, sequence, kv_head, {row, rows}).add_weights_to_mean(saved);
       }
     }
     mean.divide(call.shape.num_heads);

@@ -33,7 +33,7 @@ class TileBlocks {
  public:
   TileBlocks(const AttentionCall<T, KV>& call, const TileBuffers<T, KV>& buffers, const TileNeeds& needs,
              const MaskClasses<T, KV>& mask_classes, const Sequence& sequence, std::int64_t kv_head,
-             std::int64_t first_row, int rows)
+             const TileRows& rows)
       : call_(call),
         kernels_(call.kernels),
         buffers_(buffers),
@@ -41,12 +41,12 @@ class TileBlocks {
         mask_classes_(mask_classes),
         sequence_(sequence),
         kv_head_(kv_head),
-        tile_(first_row / kernels_.tile_rows),
+        first_row_(rows.first),
         group_(call.group()),
-        first_query_(first_row / group_),
-        first_group_head_(first_row % group_),
-        rows_(rows),
-        row_stride_(static_cast<int>(padded(rows, kernels_.lanes))),
+        first_query_(rows.first / group_),
+        first_group_head_(rows.first % group_),
+        rows_(rows.count),
+        row_stride_(static_cast<int>(padded(rows.count, kernels_.lanes))),
         value_stride_(padded(call.shape.value_dim, kernels_.lanes)) {}
 
  protected:
@@ -149,7 +149,7 @@ class TileBlocks {
   const MaskClasses<T, KV>& mask_classes_;
   const Sequence sequence_;
   const std::int64_t kv_head_;
-  const std::int64_t tile_;
+  const std::int64_t first_row_;
   const std::int64_t group_;
   const std::int64_t first_query_;
   const std::int64_t first_group_head_;
@@ -204,6 +204,8 @@ class TileBlocks {
     arguments.num_spans = make_spans(buffers_.range, rows_, kernels_.lanes, range, interior_, buffers_.spans);
     arguments.key = key_rows(block.keys(), piece);
     arguments.value = value_rows(block.keys(), piece);
+    if (needs_.key) arguments.next_key = {piece.key + block.keys() * piece.key_stride, piece.key_stride};
+    if (needs_.value) arguments.next_value = {piece.value + block.keys() * piece.value_stride, piece.value_stride};
     return block;
   }
 
@@ -225,7 +227,7 @@ class TileBlocks {
   }
 
   void pack_mask(TileBlock<T, KV>& block) const {
-    const MaskClass known = call_.arguments.mask ? mask_classes_.find(sequence_.batch, kv_head_, tile_, block.range)
+    const MaskClass known = call_.arguments.mask ? mask_classes_.find(sequence_.batch, kv_head_, {first_row_, rows_}, block.range)
                                                  : MaskClass::all;
     if (known == MaskClass::none) {
       block.empty = true;

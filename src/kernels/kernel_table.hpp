@@ -79,6 +79,8 @@ struct BlockArguments {
   int head_dim;
   Rows<KV> key;            ///< the block's keys
   Rows<KV> value;          ///< the block's values: only prefetched by `scores`
+  Rows<KV> next_key = {nullptr, 0};    ///< where the driver copies keys: those of the next block, to prefetch; else null
+  Rows<KV> next_value = {nullptr, 0};  ///< likewise values
   const KeySpan* spans;
   int num_spans;
   T* scores;               ///< [key][row_stride]

@@ -46,12 +46,12 @@ template <class T>
 void pack_rows(const T* source, std::int64_t row_stride, std::int64_t feature_stride, int rows, int features,
                T* target, int target_stride) {
   for (int r = 0; r < rows; ++r, source += row_stride, target += target_stride) {
+    int f = 0;
     if (feature_stride == 1) {
-      std::memcpy(target, source, sizeof(T) * static_cast<std::size_t>(features));
-    } else {
-      for (int f = 0; f < features; ++f) target[f] = source[f * feature_stride];
+      for (; f + lanes<T> <= features; f += lanes<T>) store(target + f, load(source + f));
     }
-    std::fill(target + features, target + target_stride, T(0));
+    for (; f < features; ++f) target[f] = source[f * feature_stride];
+    for (; f < target_stride; ++f) target[f] = T(0);
   }
 }
 

@@ -18,16 +18,17 @@ struct ScoreSpan {
   int row_stride;
   int head_dim;
   std::int64_t key_stride;
-  std::int64_t value_stride;
+  std::int64_t ahead_stride;  ///< of the keys that are prefetched
+  std::int64_t value_stride;  ///< of the values that are
   const T* start;
   PairMask<T> mask;
 };
 
 /// A register tile of `Vectors` row vectors × `Keys` keys: every query vector is loaded once per feature and used for
-/// all keys, every key element is broadcast once and used for all rows. While it runs it prefetches the keys of the
-/// next tile and the values of its own keys, a cache line of features at a time.
+/// all keys, every key element is broadcast once and used for all rows. While it runs it prefetches as many keys at
+/// `ahead` and values at `value`, a cache line of features at a time.
 template <class T, int Vectors, int Keys>
-HEADWISE_INLINE void score_tile(const ScoreSpan<T>& span, const T* key, const T* value, int index, T* scores,
+HEADWISE_INLINE void score_tile(const ScoreSpan<T>& span, const T* key, const T* ahead, const T* value, int index, T* scores,
                                 Vector<T> (&largest)[Vectors]) {
   constexpr int line = 64 / static_cast<int>(sizeof(T));
   Vector<T> sum[Keys][Vectors];
@@ -41,14 +42,13 @@ HEADWISE_INLINE void score_tile(const ScoreSpan<T>& span, const T* key, const T*
   const T* first[groups];
   static_for<groups>([&](auto g) __attribute__((always_inline)) { first[g] = opaque(key + 4 * g * span.key_stride); });
   const T* query = span.query;
-  const T* ahead = key + Keys * span.key_stride;
   for (int d = 0; d < span.head_dim;) {
     const T* next = ahead + d;
     const T* own = value + d;
     static_for<Keys>([&](auto) __attribute__((always_inline)) {
       prefetch_near(next);
       prefetch_far(own);
-      next += span.key_stride;
+      next += span.ahead_stride;
       own += span.value_stride;
     });
     for (const int end = std::min(d + line, span.head_dim); d < end; ++d, query += span.row_stride) {
@@ -79,18 +79,19 @@ HEADWISE_INLINE void score_tile(const ScoreSpan<T>& span, const T* key, const T*
 
 /// The keys that do not fill a register tile: tiles of half the size, a quarter …
 template <class T, int Vectors, int Keys>
-HEADWISE_INLINE void score_rest(const ScoreSpan<T>& span, const T* key, const T* value, int index, int keys, T* scores,
+HEADWISE_INLINE void score_rest(const ScoreSpan<T>& span, const T* key, const T* ahead, const T* value, int index, int keys, T* scores,
                                 Vector<T> (&largest)[Vectors]) {
   if constexpr (Keys > 0) {
     if (keys >= Keys) {
-      score_tile<T, Vectors, Keys>(span, key, value, index, scores, largest);
+      score_tile<T, Vectors, Keys>(span, key, ahead, value, index, scores, largest);
       key += Keys * span.key_stride;
+      ahead += Keys * span.ahead_stride;
       value += Keys * span.value_stride;
       scores += Keys * span.row_stride;
       index += Keys;
       keys -= Keys;
     }
-    score_rest<T, Vectors, Keys / 2>(span, key, value, index, keys, scores, largest);
+    score_rest<T, Vectors, Keys / 2>(span, key, ahead, value, index, keys, scores, largest);
   }
 }
 
@@ -101,19 +102,20 @@ constexpr int largest_power_below(int n) {
 }
 
 template <class T, int Vectors>
-[[gnu::noinline]] void score_span(const ScoreSpan<T>& span, const T* key, const T* value, int index, int keys,
+[[gnu::noinline]] void score_span(const ScoreSpan<T>& span, const T* key, const T* ahead, const T* value, int index, int keys,
                                   T* scores, T* maxima) {
   constexpr int tile_keys = Isa::score_keys(Vectors);
   Vector<T> largest[Vectors];
   static_for<Vectors>([&](auto v) __attribute__((always_inline)) { largest[v] = load(maxima + v * lanes<T>); });
   for (; keys >= tile_keys; keys -= tile_keys) {
-    score_tile<T, Vectors, tile_keys>(span, key, value, index, scores, largest);
+    score_tile<T, Vectors, tile_keys>(span, key, ahead, value, index, scores, largest);
     key += tile_keys * span.key_stride;
+    ahead += tile_keys * span.ahead_stride;
     value += tile_keys * span.value_stride;
     scores += tile_keys * span.row_stride;
     index += tile_keys;
   }
-  score_rest<T, Vectors, largest_power_below(tile_keys)>(span, key, value, index, keys, scores, largest);
+  score_rest<T, Vectors, largest_power_below(tile_keys)>(span, key, ahead, value, index, keys, scores, largest);
   static_for<Vectors>([&](auto v) __attribute__((always_inline)) { store(maxima + v * lanes<T>, largest[v]); });
 }
 
@@ -140,16 +142,22 @@ void scores(const BlockArguments<T, T>& block) {
   for (int s = 0; s < block.num_spans; ++s) {
     const KeySpan& shape = block.spans[s];
     const int row = shape.first_vector * lanes<T>;
+    // What is read soon: the keys of the next register tile and the block's values, or what the driver copies next.
+    Rows<T> ahead{block.key.data + Isa::score_keys(shape.vectors) * block.key.stride, block.key.stride};
+    if (block.next_key.data != nullptr) ahead = block.next_key;
+    const Rows<T> value = block.next_value.data != nullptr ? block.next_value : block.value;
     const ScoreSpan<T> span{.query = block.query + row,
                             .row_stride = block.row_stride,
                             .head_dim = block.head_dim,
                             .key_stride = block.key.stride,
-                            .value_stride = block.value.stride,
+                            .ahead_stride = ahead.stride,
+                            .value_stride = value.stride,
                             .start = block.state.start + row,
                             .mask = adjusted ? PairMask<T>{} : pair_mask(block, shape)};
     with_vectors(shape.vectors, [&](auto vectors) {
       score_span<T, vectors>(span, block.key.data + shape.first_key * block.key.stride,
-                             block.value.data + shape.first_key * block.value.stride, shape.first_key, shape.keys,
+                             ahead.data + shape.first_key * ahead.stride, value.data + shape.first_key * value.stride,
+                             shape.first_key, shape.keys,
                              block.scores + static_cast<std::int64_t>(shape.first_key) * block.row_stride + row,
                              block.state.maximum + row);
     });

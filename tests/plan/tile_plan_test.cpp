@@ -37,6 +37,32 @@ TEST_CASE("tile_plan: rows of a key/value head") {
   CHECK(detail::folded_rows(std::int64_t{1} << 33, 8) == std::int64_t{1} << 36);
 }
 
+TEST_CASE("tile_plan: tiles cover all rows once, and share the rest where that changes no bit") {
+  for (const int lanes : {2, 4, 8, 16}) {
+    const int tile_rows = 4 * lanes;
+    for (std::int64_t rows = 1; rows <= 5 * tile_rows + 1; ++rows) {
+      for (const bool balanced : {false, true}) {
+        std::int64_t next = 0;
+        for (std::int64_t tile = 0; tile < detail::count_tiles(rows, tile_rows); ++tile) {
+          const detail::TileRows range = detail::tile_range(rows, tile, tile_rows, lanes, balanced);
+          CAPTURE(rows);
+          CAPTURE(tile);
+          REQUIRE(range.first == next);
+          REQUIRE(range.count >= 1);
+          REQUIRE(range.count <= tile_rows);
+          if (!balanced) REQUIRE(range.first == tile * tile_rows);
+          next += range.count;
+        }
+        REQUIRE(next == rows);
+      }
+    }
+  }
+  CHECK(detail::tile_range(77, 0, 64, 16, true).count == 48);
+  CHECK(detail::tile_range(77, 0, 64, 16, false).count == 64);
+  CHECK(detail::tile_range(128, 0, 64, 16, true).count == 64);
+  CHECK(detail::tile_range(50, 0, 64, 16, true).count == 50);
+}
+
 TEST_CASE("tile_plan: rows that lie far apart") {
   struct Case {
     std::int64_t stride, features, element_size;
