@@ -11,8 +11,8 @@ namespace headwise::detail {
 /// What a mask says of a tile of rows and some keys; limits and padding aside.
 enum class MaskClass : std::uint8_t { mixed, all, none };
 
-/// One class for each distinct mask × tile of rows × unit of block_keys keys: 1/6144 of the mask's own bytes for float on
-/// AVX-512. Axes along which the mask is broadcast have one entry.
+/// One class for each distinct mask × tile of rows × unit of block_keys keys: 1/6144 of the mask's own bytes for float
+/// on AVX-512. Axes along which the mask is broadcast have one entry.
 template <class T, class KV>
 class MaskClasses {
  public:
@@ -21,7 +21,10 @@ class MaskClasses {
 
   /// `classes` has room for classes_of(call) entries.
   MaskClasses(const AttentionCall<T, KV>& call, MaskClass* classes)
-      : classes_(classes), layout_(layout_of(call)), tile_rows_(call.kernels.tile_rows), unit_keys_(call.kernels.block_keys) {}
+      : classes_(classes),
+        layout_(layout_of(call)),
+        tile_rows_(call.kernels.tile_rows),
+        unit_keys_(call.kernels.block_keys) {}
 
   /// Entries that a call needs: none where every head has a mask of its own.
   static std::int64_t count(const AttentionCall<T, KV>& call) {

@@ -38,14 +38,22 @@ class Tile : private TileBlocks<T, KV> {
   using Base::Base;
   using Base::classify_mask;
 
-  /// Output and what was asked for beside it.
-  void attend(const SavedRows<T>& saved) {
+  /// The sweep over the keys that computes the output, block by block.
+  void start() {
     this->start_pass({});
     locate_output();
     reset_state();
-    for_blocks([&](const Block& block) {
+  }
+  using Base::at_end;
+  using Base::position;
+  void add_next_block() {
+    this->step([&](const Block& block) {
       if (!block.empty) add_block(block);
     });
+  }
+
+  /// Completes the output, and computes what was asked for beside it.
+  void finish(const SavedRows<T>& saved) {
     finish_output();
     if (call_.arguments.logsumexp) write_logsumexp();
     if (saved.reference != nullptr) save(saved);

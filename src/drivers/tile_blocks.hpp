@@ -95,6 +95,7 @@ class TileBlocks {
     pass_ = pass;
     const auto& arguments = call_.arguments;
     set_ranges();
+    position_ = keys_.begin;
     locate_token_rows(arguments.query, buffers_.query_rows);
     if (arguments.mask) locate_score_rows(*arguments.mask, buffers_.mask_rows);
     if (arguments.bias) locate_score_rows(*arguments.bias, buffers_.bias_rows);
@@ -108,17 +109,28 @@ class TileBlocks {
     }
   }
 
-  /// Calls f(block) for the key blocks of the pass, in order of position.
+  /// Where the pass goes on, and whether there is nothing left.
+  std::int64_t position() const { return position_; }
+  bool at_end() const { return position_ >= keys_.end; }
+
+  /// Calls f(block) for the next key block of the pass, if there is one.
+  template <class Function>
+  void step(Function&& function) {
+    const KeyPiece<KV> piece = call_.piece(sequence_, kv_head_, position_);
+    const std::int64_t end = std::min(piece.end, keys_.end);
+    if (piece.begin >= end) {
+      position_ = keys_.end;
+      return;
+    }
+    const KeyRange range{piece.begin, block_end(piece.begin, end, kernels_.block_keys, kernels_.max_block_keys)};
+    function(make_block(range, piece));
+    position_ = range.end;
+  }
+
+  /// Calls f(block) for all key blocks of the pass, in order of position.
   template <class Function>
   void for_blocks(Function&& function) {
-    for (std::int64_t position = keys_.begin; position < keys_.end;) {
-      const KeyPiece<KV> piece = call_.piece(sequence_, kv_head_, position);
-      const std::int64_t end = std::min(piece.end, keys_.end);
-      if (piece.begin >= end) return;
-      const KeyRange range{piece.begin, block_end(piece.begin, end, kernels_.block_keys, kernels_.max_block_keys)};
-      function(make_block(range, piece));
-      position = range.end;
-    }
+    for (position_ = keys_.begin; !at_end();) step(function);
   }
 
   /// Fills a row of classes: what the mask says of the tile's rows, unit by unit.
@@ -159,6 +171,7 @@ class TileBlocks {
   ScorePass pass_{};
   KeyRange keys_{};      ///< keys that some row attends
   KeyRange interior_{};  ///< keys that every row attends
+  std::int64_t position_ = 0;
 
  private:
   /// Attended keys of every row. Ranges move with the query, in one direction.
@@ -227,8 +240,10 @@ class TileBlocks {
   }
 
   void pack_mask(TileBlock<T, KV>& block) const {
-    const MaskClass known = call_.arguments.mask ? mask_classes_.find(sequence_.batch, kv_head_, {first_row_, rows_}, block.range)
-                                                 : MaskClass::all;
+    MaskClass known = MaskClass::all;
+    if (call_.arguments.mask) {
+      known = mask_classes_.find(sequence_.batch, kv_head_, {first_row_, rows_}, block.range);
+    }
     if (known == MaskClass::none) {
       block.empty = true;
       return;
@@ -288,15 +303,29 @@ class TileBlocks {
   Rows<KV> key_rows(int keys, const KeyPiece<KV>& piece) const {
     if (!needs_.key) return {piece.key, piece.key_stride};
     const int features = static_cast<int>(call_.shape.head_dim);
-    kernels_.pack_rows(piece.key, piece.key_stride, piece.key_feature_stride, keys, features, buffers_.key, features);
+    copy_rows({piece.key, piece.key_stride, piece.key_feature_stride, keys}, features, *buffers_.copied_key,
+              buffers_.key, features);
     return {buffers_.key, features};
   }
 
   Rows<KV> value_rows(int keys, const KeyPiece<KV>& piece) const {
     if (!needs_.value) return {piece.value, piece.value_stride};
-    kernels_.pack_rows(piece.value, piece.value_stride, piece.value_feature_stride, keys,
-                       static_cast<int>(call_.shape.value_dim), buffers_.value, static_cast<int>(value_stride_));
+    copy_rows({piece.value, piece.value_stride, piece.value_feature_stride, keys},
+              static_cast<int>(call_.shape.value_dim), *buffers_.copied_value, buffers_.value,
+              static_cast<int>(value_stride_));
     return {buffers_.value, value_stride_};
+  }
+
+  /// Copies what does not lie there already.
+  void copy_rows(const CopiedRows<KV>& wanted, int features, CopiedRows<KV>& copied, KV* target,
+                 int target_stride) const {
+    const bool same = copied.source == wanted.source && copied.stride == wanted.stride &&
+                      copied.feature_stride == wanted.feature_stride;
+    const int done = same ? copied.rows : 0;
+    if (done >= wanted.rows) return;
+    kernels_.pack_rows(wanted.source + done * wanted.stride, wanted.stride, wanted.feature_stride, wanted.rows - done,
+                       features, target + std::int64_t{done} * target_stride, target_stride);
+    copied = wanted;
   }
 };
 

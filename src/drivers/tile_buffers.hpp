@@ -8,6 +8,10 @@
 
 namespace headwise::detail {
 
+/// Tiles that sweep over the keys together where keys or values are copied, so that a copy serves them all: with rows
+/// of keys 4 KiB apart, every tile that copies them itself waits as long for memory as it computes.
+constexpr int most_tiles_together = 4;
+
 /// What a tile needs room for. Bits do not depend on copies.
 struct TileNeeds {
   bool key = true;      ///< copies of keys: far, or not feature by feature
@@ -16,6 +20,8 @@ struct TileNeeds {
   bool mask = true;     ///< attended bits
   bool bias = true;     ///< transposed bias
   bool mean = true;     ///< one block of weights, to be averaged
+
+  int tiles_together() const { return key || value ? most_tiles_together : 1; }
 };
 
 template <class T, class KV>
@@ -39,25 +45,38 @@ TileNeeds tile_needs(const AttentionCall<T, KV>& call) {
   return needs;
 }
 
+/// Keys and values that lie in a thread's buffers, as rows of this memory, from the first row on.
+template <class KV>
+struct CopiedRows {
+  const KV* source = nullptr;
+  std::int64_t stride = 0;
+  std::int64_t feature_stride = 0;
+  int rows = 0;
+};
+
 template <class T, class KV>
 struct TileBuffers {
+  // Of each tile.
   T* query;
-  T* scores;
   RowState<T> state;
   T* slope;
-  T* distance;
   KeyRange* range;  ///< attended keys of each row
-  int* first_key;   ///< the same, relative to a block
-  int* last_key;
   const T** query_rows;
   T** output_rows;
-  T** score_rows;  ///< rows of a scores-shaped output
   const std::uint8_t** mask_rows;
   const T** bias_rows;
+  T* staging;
+  // Of one block of one tile after the other.
+  T* scores;
+  T* distance;
+  int* first_key;  ///< attended keys of each row, relative to the block
+  int* last_key;
+  T** score_rows;  ///< rows of a scores-shaped output
   KeySpan* spans;
   KV* key;
   KV* value;
-  T* staging;
+  CopiedRows<KV>* copied_key;
+  CopiedRows<KV>* copied_value;
   KeyBits<T>* attended;
   T* bias;
   T* mean;
@@ -65,37 +84,49 @@ struct TileBuffers {
 
 constexpr std::int64_t padded(std::int64_t features, int lanes) { return (features + lanes - 1) / lanes * lanes; }
 
+/// What the tiles of a thread share.
 template <class T, class KV>
-TileBuffers<T, KV> carve_tile(Carver& carver, const AttentionShape& shape, const KernelTable<T, KV>& kernels,
-                              TileNeeds needs) {
+TileBuffers<T, KV> carve_block(Carver& carver, const AttentionShape& shape, const KernelTable<T, KV>& kernels,
+                               const TileNeeds& needs) {
   const auto rows = static_cast<std::size_t>(kernels.tile_rows);
   const auto keys = static_cast<std::size_t>(std::min<std::int64_t>(kernels.max_block_keys, shape.key_length));
-  const auto head_dim = static_cast<std::size_t>(shape.head_dim);
-  const auto value_dim = static_cast<std::size_t>(padded(shape.value_dim, kernels.lanes));
   TileBuffers<T, KV> buffers{};
-  buffers.query = carver.take<T>(head_dim * rows);
   buffers.scores = carver.take<T>(keys * rows);
-  RowState<T>& state = buffers.state;
-  for (T** array : {&state.reference, &state.sum, &state.start, &state.maximum, &state.factor, &state.shift,
-                    &state.inverse, &state.key_begin, &state.key_end, &buffers.slope, &buffers.distance}) {
-    *array = carver.take<T>(rows);
-  }
-  buffers.range = carver.take<KeyRange>(rows);
+  buffers.distance = carver.take<T>(rows);
   buffers.first_key = carver.take<int>(rows);
   buffers.last_key = carver.take<int>(rows);
-  buffers.query_rows = carver.take<const T*>(rows);
-  buffers.output_rows = carver.take<T*>(rows);
   buffers.score_rows = carver.take<T*>(rows);
-  buffers.mask_rows = carver.take<const std::uint8_t*>(rows);
-  buffers.bias_rows = carver.take<const T*>(rows);
   buffers.spans = carver.take<KeySpan>(static_cast<std::size_t>(max_spans(kernels.max_block_keys, kernels.lanes)));
-  if (needs.key) buffers.key = carver.take<KV>(keys * head_dim);
+  if (needs.key) buffers.key = carver.take<KV>(keys * static_cast<std::size_t>(shape.head_dim));
+  const auto value_dim = static_cast<std::size_t>(padded(shape.value_dim, kernels.lanes));
   if (needs.value) buffers.value = carver.take<KV>(keys * value_dim);
-  if (needs.output) buffers.staging = carver.take<T>(rows * value_dim);
+  if (needs.key) buffers.copied_key = carver.take<CopiedRows<KV>>(1);
+  if (needs.value) buffers.copied_value = carver.take<CopiedRows<KV>>(1);
   if (needs.mask) buffers.attended = carver.take<KeyBits<T>>((keys / bits_per_word<T> + 1) * rows);
   if (needs.bias) buffers.bias = carver.take<T>(keys * rows);
   if (needs.mean) buffers.mean = carver.take<T>(keys * rows);
   return buffers;
+}
+
+/// Adds what is one tile's own.
+template <class T, class KV>
+void carve_tile(Carver& carver, const AttentionShape& shape, const KernelTable<T, KV>& kernels, const TileNeeds& needs,
+                TileBuffers<T, KV>& buffers) {
+  const auto rows = static_cast<std::size_t>(kernels.tile_rows);
+  buffers.query = carver.take<T>(static_cast<std::size_t>(shape.head_dim) * rows);
+  RowState<T>& state = buffers.state;
+  for (T** array : {&state.reference, &state.sum, &state.start, &state.maximum, &state.factor, &state.shift,
+                    &state.inverse, &state.key_begin, &state.key_end, &buffers.slope}) {
+    *array = carver.take<T>(rows);
+  }
+  buffers.range = carver.take<KeyRange>(rows);
+  buffers.query_rows = carver.take<const T*>(rows);
+  buffers.output_rows = carver.take<T*>(rows);
+  buffers.mask_rows = carver.take<const std::uint8_t*>(rows);
+  buffers.bias_rows = carver.take<const T*>(rows);
+  if (needs.output) {
+    buffers.staging = carver.take<T>(rows * static_cast<std::size_t>(padded(shape.value_dim, kernels.lanes)));
+  }
 }
 
 }  // namespace headwise::detail
