@@ -19,8 +19,9 @@ constexpr std::int64_t largest_offset = std::int64_t{1} << 62;  // accepted
 /// Rows of few and many queries, all outputs asked for.
 std::vector<AttentionCase> problems() {
   std::vector<AttentionCase> cases;
-  for (const std::int64_t queries : {1, 4, 70, 230}) {
-    if (reduced_grid() && queries == 230) continue;
+  std::vector<std::int64_t> lengths = few_and_many_queries();
+  if (!reduced_grid()) lengths.push_back(230);
+  for (const std::int64_t queries : lengths) {
     // A single query has a key head of its own, or the rows of a group would be many for the narrowest vectors.
     const std::int64_t num_kv_heads = queries == 1 ? 4 : 2;
     cases.push_back({.shape = {2, 4, num_kv_heads, queries, key_length, 64, 37}, .logsumexp = true, .weights = true});

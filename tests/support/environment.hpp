@@ -19,7 +19,7 @@ inline bool reduced_grid() { return environment("HEADWISE_TEST_GRID") == "reduce
 
 /// Query lengths for both kernels of most head counts: few rows, and tiles with a rest.
 inline std::vector<std::int64_t> few_and_many_queries() {
-  return {1, 4, reduced_grid() ? std::int64_t{33} : std::int64_t{70}};
+  return {1, 4, reduced_grid() ? std::int64_t{20} : std::int64_t{70}};
 }
 
 /// Thread counts of every test: alone, even and odd splits.

@@ -56,7 +56,7 @@ inline AttentionCase random_case(Random& random) {
 }
 
 /// Draws per property; a property that needs more time takes a share of them.
-inline int draws(bool reduced, int share = 1) { return (reduced ? 12 : 120) / share; }
+inline int draws(bool reduced, int share = 1) { return (reduced ? 8 : 120) / share; }
 
 /// Calls check(problem, seed) for that many problems.
 template <class Check>
