@@ -40,11 +40,13 @@ AttentionCase few_queries(std::int64_t batch, std::int64_t query_length, std::in
 }
 
 std::vector<Workload> workloads() {
-  const std::int64_t queries = reduced_grid() ? 33 : 300;
-  return {{"many rows",
-           {case_of({1, 1, 1, queries, 1030, 64, 64}, false), case_of({1, 2, 1, queries, 300, 64, 64}, true),
-            case_of({1, 1, 1, reduced_grid() ? 33 : 257, 300, 128, 128}, true)},
-           50},
+  const std::vector<AttentionCase> many_rows =
+      reduced_grid() ? std::vector{case_of({1, 1, 1, 20, 330, 64, 64}, false), case_of({1, 2, 1, 20, 150, 64, 64}, true),
+                                   case_of({1, 1, 1, 20, 150, 128, 128}, true)}
+                     : std::vector{case_of({1, 1, 1, 300, 1030, 64, 64}, false),
+                                   case_of({1, 2, 1, 300, 300, 64, 64}, true),
+                                   case_of({1, 1, 1, 257, 300, 128, 128}, true)};
+  return {{"many rows", many_rows, 50},
           {"few rows", {few_queries(60, 1, 64), few_queries(15, 4, 64), few_queries(20, 1, 128)}, 60}};
 }
 

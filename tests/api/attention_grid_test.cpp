@@ -122,6 +122,7 @@ TEST_CASE_TEMPLATE("attention: every pair of lengths at head_dim 64", T, float, 
       for (const bool causal : {false, true}) {
         if (reduced_grid() && causal != (n % 2 == 0)) continue;
         AttentionCase problem{.shape = {1, 2, 1, query_length, key_length, 64, 64}};
+        if (reduced_grid() && query_length * key_length > 500'000) problem.shape.query_length = 130;
         problem.options.causal = causal;
         problem.options.query_position = QueryPosition::bottom_right;
         problem.layout = n % 3 == 0 ? Layout::bshd : Layout::bhsd;
