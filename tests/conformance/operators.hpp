@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "conformance/case.hpp"
-#include "conformance/onnx_attention.hpp"
+#include "adapters/onnx/attention.hpp"
 
 namespace headwise::test {
 

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "conformance/onnx_attention.hpp"
+#include "adapters/onnx/attention.hpp"
 #include "conformance/operators.hpp"
 #include "headwise/headwise.hpp"
 #include "reference/attention_reference.hpp"

@@ -4,7 +4,8 @@
 #   api → drivers → plan → kernels/kernel_table.hpp, kernels/dispatch.hpp → platform
 #
 # xsimd stays in kernels/, cblas.h in platform/blas.cpp, OpenMP in platform/parallel.hpp and platform/blas.cpp. Public
-# headers see the standard library and each other only. No code prints, aborts or exits.
+# headers see the standard library and each other only; adapters/ and python/ build on public headers. No code prints,
+# aborts or exits.
 set -euo pipefail
 cd "$1"
 failures=0
@@ -64,8 +65,21 @@ check_public_header() {  # <file of include/>
   done < <(includes "$1")
 }
 
+check_client() {  # <file of adapters/ or python/>
+  local header
+  while read -r header; do
+    case $header in
+      '"headwise/'*) [[ -f include/$(tr -d '"' <<<"$header") ]] || violation "$1" "includes $header, which is not public" ;;
+      '"adapters/'*) [[ -f $(tr -d '"' <<<"$header") ]] || violation "$1" "includes $header, which does not exist" ;;
+      '"'*/*) violation "$1" "includes $header: headwise/ and adapters/ are all that is known here" ;;
+      '<xsimd'*|'<cblas'*|'<omp.h>') violation "$1" "includes $header: only the library may" ;;
+    esac
+  done < <(includes "$1")
+}
+
 sources=0
 while read -r file; do check_source "$file"; sources=$((sources + 1)); done < <(find src -name '*.[ch]pp' | sort)
 while read -r file; do check_public_header "$file"; done < <(find include -name '*.hpp' | sort)
+while read -r file; do check_client "$file"; done < <(find adapters python -name '*.[ch]pp' | sort)
 echo "$sources files of src/ read, $failures violations"
 ((sources > 0 && failures == 0))

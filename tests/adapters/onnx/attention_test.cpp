@@ -1,4 +1,4 @@
-#include "conformance/onnx_attention.hpp"
+#include "adapters/onnx/attention.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,4 +1,4 @@
-#include "conformance/onnx_attention.hpp"
+#include "adapters/onnx/attention.hpp"
 
 #include <algorithm>
 #include <array>
@@ -80,6 +80,17 @@ std::int64_t heads_of(std::string_view name, const Tensor<const T>& tensor, std:
   return *heads;
 }
 
+template <class T>
+void copy_elements(const TensorView<const T, 4>& from, const TensorView<T, 4>& to) {
+  for (std::int64_t b = 0; b < from.extent(0); ++b) {
+    for (std::int64_t h = 0; h < from.extent(1); ++h) {
+      for (std::int64_t i = 0; i < from.extent(2); ++i) {
+        for (std::int64_t d = 0; d < from.extent(3); ++d) to(b, h, i, d) = from(b, h, i, d);
+      }
+    }
+  }
+}
+
 /// A mask as [batch or 1, heads or 1, queries or 1, key_length]; `padded` receives it where keys are missing.
 template <class Element>
 TensorView<const Element, 4> scores_shaped(const Tensor<const Element>& mask, const AttentionShape& shape,
@@ -111,25 +122,8 @@ TensorView<const Element, 4> scores_shaped(const Tensor<const Element>& mask, co
   extents[3] = shape.key_length;
   padded.assign(static_cast<std::size_t>(extents[0] * extents[1] * extents[2] * extents[3]), excluded);
   const auto wide = TensorView<Element, 4>::contiguous(padded.data(), extents);
-  for (std::int64_t b = 0; b < extents[0]; ++b) {
-    for (std::int64_t h = 0; h < extents[1]; ++h) {
-      for (std::int64_t i = 0; i < extents[2]; ++i) {
-        for (std::int64_t j = 0; j < keys; ++j) wide(b, h, i, j) = view(b, h, i, j);
-      }
-    }
-  }
+  copy_elements<Element>(view, wide.slice(3, 0, keys));
   return wide;
-}
-
-template <class T>
-void copy_elements(const TensorView<const T, 4>& from, const TensorView<T, 4>& to) {
-  for (std::int64_t b = 0; b < from.extent(0); ++b) {
-    for (std::int64_t h = 0; h < from.extent(1); ++h) {
-      for (std::int64_t i = 0; i < from.extent(2); ++i) {
-        for (std::int64_t d = 0; d < from.extent(3); ++d) to(b, h, i, d) = from(b, h, i, d);
-      }
-    }
-  }
 }
 
 }  // namespace
