@@ -1,0 +1,204 @@
+"""The attention layer: projections, heads, attention, output projection."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import numpy as np
+
+from ._arrays import as_floats, as_kind_of, as_numpy, expect_type, refuse_type, refuse_value
+from ._headwise import attention
+from ._layer_weights import LayerWeights, WeightOrder
+
+Floats = np.ndarray[Any, Any]
+
+
+class MultiHeadAttention:
+    """A multi-head attention layer, as torch.nn.MultiheadAttention computes it.
+
+        q, k, v = query @ Wq.T + bq, key @ Wk.T + bk, value @ Wv.T + bv, split into heads
+        output  = concatenated attention(q, k, v) @ Wo.T + bo
+
+    Weights are views of the arrays given: a change of those is seen by the next call. All have one type, float32 or
+    float64. Shapes below are for weight_order="out_in", torch's; with "in_out" every weight is transposed.
+
+    Args:
+        embed_dim: features of a query token.
+        num_heads: query heads.
+        num_kv_heads: key/value heads, a divisor of num_heads; default num_heads.
+        in_proj_weight: (q outputs + k outputs + v outputs, embed_dim), packed; or
+        q_proj_weight, k_proj_weight, v_proj_weight: (num_heads * head_dim, embed_dim), (num_kv_heads * head_dim,
+            key features), (num_kv_heads * value_dim, value features).
+        in_proj_bias: (q outputs + k outputs + v outputs,), for either form of the weights; or
+        q_proj_bias, k_proj_bias, v_proj_bias: one value per output.
+        out_proj_weight: (outputs, num_heads * value_dim); without it the concatenated heads are the output.
+        out_proj_bias: (outputs,).
+        weight_order: "out_in" or "in_out".
+        batch_first: False: arrays of three axes are (tokens, batch, features), as torch's default.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        *,
+        num_kv_heads: Optional[int] = None,
+        in_proj_weight: Any = None,
+        in_proj_bias: Any = None,
+        q_proj_weight: Any = None,
+        k_proj_weight: Any = None,
+        v_proj_weight: Any = None,
+        q_proj_bias: Any = None,
+        k_proj_bias: Any = None,
+        v_proj_bias: Any = None,
+        out_proj_weight: Any = None,
+        out_proj_bias: Any = None,
+        weight_order: WeightOrder = "out_in",
+        batch_first: bool = True,
+    ) -> None:
+        self.embed_dim = _count(embed_dim, "embed_dim")
+        self.num_heads = _count(num_heads, "num_heads")
+        self.num_kv_heads = self.num_heads if num_kv_heads is None else _count(num_kv_heads, "num_kv_heads")
+        if self.num_heads % self.num_kv_heads != 0:
+            raise refuse_value("num_kv_heads", self.num_kv_heads, f"a divisor of num_heads ({self.num_heads})")
+        self.batch_first = batch_first
+        arrays = {
+            "in_proj_weight": in_proj_weight,
+            "q_proj_weight": q_proj_weight,
+            "k_proj_weight": k_proj_weight,
+            "v_proj_weight": v_proj_weight,
+            "in_proj_bias": in_proj_bias,
+            "q_proj_bias": q_proj_bias,
+            "k_proj_bias": k_proj_bias,
+            "v_proj_bias": v_proj_bias,
+            "out_proj_weight": out_proj_weight,
+            "out_proj_bias": out_proj_bias,
+        }
+        self._weights = LayerWeights(self.embed_dim, self.num_heads, self.num_kv_heads, weight_order, arrays)
+
+    @classmethod
+    def from_torch(cls, module: Any) -> MultiHeadAttention:
+        """The layer of a torch.nn.MultiheadAttention, over the module's own weights.
+
+        Called as layer(query, key, value) it gives what the module gives in evaluation; batch_first is the module's.
+
+        Raises:
+            TypeError: module is not a torch.nn.MultiheadAttention.
+            ValueError: it has what headwise does not compute: bias_k and bias_v, add_zero_attn, dropout in training.
+        """
+        for name in ("embed_dim", "num_heads", "in_proj_weight", "out_proj"):
+            if not hasattr(module, name):
+                raise refuse_type("module", f"of type {type(module).__name__}", "a torch.nn.MultiheadAttention")
+        if module.bias_k is not None or module.bias_v is not None:
+            raise refuse_value("module.bias_k", "a tensor", "None: headwise has no bias_k and bias_v")
+        if module.add_zero_attn:
+            raise refuse_value("module.add_zero_attn", True, "False")
+        if module.training and module.dropout != 0:
+            raise refuse_value("module.dropout", module.dropout, "0, or the module in evaluation: call module.eval()")
+        names = ("in_proj_weight", "in_proj_bias", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+        tensors: dict[str, Any] = {name: getattr(module, name) for name in names}
+        tensors.update(out_proj_weight=module.out_proj.weight, out_proj_bias=module.out_proj.bias)
+        return cls(
+            module.embed_dim,
+            module.num_heads,
+            batch_first=module.batch_first,
+            **tensors,
+        )
+
+    def __call__(
+        self,
+        query: Any,
+        key: Any = None,
+        value: Any = None,
+        *,
+        key_padding_mask: Any = None,
+        need_weights: bool = False,
+        average_attn_weights: bool = True,
+        out: Any = None,
+        num_threads: int = 0,
+        **options: Any,
+    ) -> Any:
+        """Computes the layer: self-attention as layer(x), else layer(query, key) or layer(query, key, value).
+
+        Args:
+            query: (batch, query_length, embed_dim), or (query_length, embed_dim) without a batch; then every array
+                below lacks its batch axis, too.
+            key: (batch, key_length, key features); default query.
+            value: (batch, key_length, value features); default key.
+            key_padding_mask: (batch, key_length), bool or uint8: true = exclude.
+            need_weights: also return the weights.
+            average_attn_weights: weights averaged over the heads, (batch, query_length, key_length); else (batch,
+                num_heads, query_length, key_length).
+            out: (batch, query_length, outputs): where to write the output.
+            num_threads: at most that many; 0 = what OpenMP would use.
+            **options: those of attention(): mask, bias, causal, window, scale, softcap, query_position,
+                query_offsets, key_lengths, alibi_slopes, sinks, return_logsumexp, return_weights, return_scores.
+
+        Returns:
+            The output (batch, query_length, outputs), or a tuple of it and what else was asked for, e.g. (output,
+            weights). Torch tensors where query is one. Rows that attend no key have the output of zero heads (torch:
+            NaN).
+        """
+        tokens = self._batched(query, "query")
+        keys = None if key is None else self._batched(key, "key")
+        values = None if value is None else self._batched(value, "value")
+        single = as_numpy(query, "query").ndim == 2
+        if need_weights:
+            options["return_weights"] = "mean" if average_attn_weights else True
+        if key_padding_mask is not None:
+            key_padding_mask = as_numpy(key_padding_mask, "key_padding_mask")
+            options["key_padding_mask"] = key_padding_mask[np.newaxis] if single else key_padding_mask
+
+        q, k, v = self._weights.project_inputs(tokens, keys, values, num_threads)
+        q = _split_heads(q, self.num_heads)
+        k = _split_heads(k, self.num_kv_heads)
+        v = _split_heads(v, self.num_kv_heads)
+        batch, heads, length, _ = q.shape
+        joined = np.empty((batch, length, heads * v.shape[3]), q.dtype)
+        results: Any = attention(q, k, v, out=_split_heads(joined, heads), num_threads=num_threads, **options)
+        output = self._weights.project_output(joined, num_threads)
+        if single:
+            output = output[0]
+        elif not self.batch_first:
+            output = output.swapaxes(0, 1)
+        returned = as_kind_of(output, query) if out is None else _written_to(out, output)
+        if not isinstance(results, tuple):
+            return returned
+        return (returned, *(as_kind_of(extra[0] if single else extra, query) for extra in results[1:]))
+
+    def _batched(self, tokens: Any, name: str) -> Floats:
+        """[batch, tokens, features]"""
+        view = as_floats(tokens, name)
+        self._weights.expect_same_type(view, name)
+        if view.ndim == 2:
+            return view[np.newaxis]
+        if view.ndim != 3:
+            raise refuse_value(f"number of axes of {name}", view.ndim, "3 (batch, tokens, features) or 2")
+        return view if self.batch_first else view.swapaxes(0, 1)
+
+
+def _split_heads(tokens: Floats, heads: int) -> Floats:
+    """[batch, heads, tokens, dim], a view."""
+    batch, length, features = tokens.shape
+    return tokens.reshape(batch, length, heads, features // heads).swapaxes(1, 2)
+
+
+def _written_to(out: Any, output: Floats) -> Any:
+    target = as_numpy(out, "out")
+    expect_type(target, "out", output.dtype, "the type of query")
+    if target.shape != output.shape:
+        raise refuse_value("shape of out", target.shape, str(output.shape))
+    if not target.flags.writeable:
+        raise refuse_value("out", "read-only", "an array that may be written")
+    np.copyto(target, output)
+    return out
+
+
+def _count(number: Any, name: str) -> int:
+    try:
+        count = int(number.__index__())
+    except AttributeError:
+        raise refuse_type(name, f"of type {type(number).__name__}", "an integer") from None
+    if count < 1:
+        raise refuse_value(name, count, "at least 1")
+    return count

@@ -1,0 +1,179 @@
+#include "array.hpp"
+
+#include <algorithm>
+
+namespace headwise::python {
+namespace {
+
+std::string message(const char* name, const std::string& value, const std::string& expectation) {
+  return "headwise: " + std::string(name) + " is " + value + ", expected " + expectation;
+}
+
+constexpr const char* array_expectation = "an array of float32 or float64 on the CPU (NumPy, or any with DLPack)";
+
+const char* text_of(ElementType type) {
+  switch (type) {
+    case ElementType::float32: return "float32";
+    case ElementType::float64: return "float64";
+    case ElementType::boolean: return "bool";
+    case ElementType::uint8: return "bool or uint8";
+    case ElementType::int32: return "int32";
+    case ElementType::int64: return "int64";
+    case ElementType::other: break;
+  }
+  return "another type";
+}
+
+/// A format of the struct module, native order only.
+ElementType type_of_format(const char* format, Py_ssize_t item_size) {
+  if (format == nullptr) return ElementType::uint8;
+  if (format[0] == '@' || format[0] == '=') ++format;
+  if (format[0] == '\0' || format[1] != '\0') return ElementType::other;
+  switch (format[0]) {
+    case 'f': return ElementType::float32;
+    case 'd': return ElementType::float64;
+    case '?': return ElementType::boolean;
+    case 'B': return ElementType::uint8;
+    case 'i':
+    case 'l':
+    case 'q': return item_size == 8 ? ElementType::int64 : ElementType::int32;
+    default: return ElementType::other;
+  }
+}
+
+ElementType type_of_dlpack(nb::dlpack::dtype type) {
+  if (type == nb::dtype<float>()) return ElementType::float32;
+  if (type == nb::dtype<double>()) return ElementType::float64;
+  if (type == nb::dtype<bool>()) return ElementType::boolean;
+  if (type == nb::dtype<std::uint8_t>()) return ElementType::uint8;
+  if (type == nb::dtype<std::int32_t>()) return ElementType::int32;
+  if (type == nb::dtype<std::int64_t>()) return ElementType::int64;
+  return ElementType::other;
+}
+
+/// Why a tensor with __dlpack__ could not be read.
+std::string export_error(nb::handle object) {
+  try {
+    const nb::object capsule = object.attr("__dlpack__")();
+  } catch (nb::python_error& error) {
+    return nb::cast<std::string>(nb::str(error.value()));
+  }
+  return "its __dlpack__ gives no tensor of the CPU";
+}
+
+/// Refuses tensors of other devices before their data is asked for.
+void expect_processor(nb::handle object, const char* name) {
+  std::string device;
+  try {
+    const nb::object type_and_number = object.attr("__dlpack_device__")();
+    if (nb::cast<std::int64_t>(nb::int_(type_and_number[0])) == nb::device::cpu::value) return;
+    device = "on device " + nb::cast<std::string>(nb::str(nb::getattr(object, "device", type_and_number)));
+  } catch (nb::python_error& error) {
+    device = "on an unknown device (" + nb::cast<std::string>(nb::str(error.value())) + ")";
+  }
+  refuse_type(name, device, array_expectation);
+}
+
+}  // namespace
+
+void refuse_type(const char* name, const std::string& value, const std::string& expectation) {
+  throw nb::type_error(message(name, value, expectation).c_str());
+}
+
+void refuse_value(const char* name, const std::string& value, const std::string& expectation) {
+  throw nb::value_error(message(name, value, expectation).c_str());
+}
+
+std::string kind_of(nb::handle object) {
+  if (object.is_none()) return "None";
+  const nb::object element_type = nb::getattr(object, "dtype", nb::none());
+  if (!element_type.is_none()) return nb::cast<std::string>(nb::str(element_type));
+  return "of type " + nb::cast<std::string>(nb::str(nb::handle(object.type()).attr("__name__")));
+}
+
+Array::Array(nb::handle object, const char* name) : object_(nb::borrow(object)), name_(name) {
+  if (!read_buffer()) read_tensor();
+}
+
+Array::~Array() {
+  if (buffer_.obj != nullptr) PyBuffer_Release(&buffer_);
+}
+
+/// False where the object has no buffer; then nothing is held.
+bool Array::read_buffer() {
+  if (!PyObject_CheckBuffer(object_.ptr())) return false;
+  if (PyObject_GetBuffer(object_.ptr(), &buffer_, PyBUF_STRIDES | PyBUF_FORMAT) != 0) {
+    PyErr_Clear();  // element types that the struct module does not know, e.g. bfloat16
+    refuse_type(name_, kind_of(object_), array_expectation);
+  }
+  data_ = buffer_.buf;
+  const Py_ssize_t item_size = std::max<Py_ssize_t>(buffer_.itemsize, 1);
+  type_ = type_of_format(buffer_.format, buffer_.itemsize);
+  writable_ = buffer_.readonly == 0;
+  rank_ = buffer_.ndim;
+  for (int axis = 0; axis < rank_ && axis < maximum_rank; ++axis) {
+    const auto at = static_cast<std::size_t>(axis);
+    extents_[at] = buffer_.shape[axis];
+    strides_[at] = buffer_.strides[axis] / item_size;
+    if (buffer_.strides[axis] % item_size != 0 && extents_[at] > 1) {
+      const std::string expected = "a multiple of " + std::to_string(item_size) + " bytes (one element)";
+      const std::string value = std::to_string(buffer_.strides[axis]) + " bytes";
+      PyBuffer_Release(&buffer_);  // a constructor that throws has no destructor
+      refuse_value((std::string(name_) + ".strides[" + std::to_string(axis) + "]").c_str(), value, expected);
+    }
+  }
+  return true;
+}
+
+void Array::read_tensor() {
+  if (!nb::hasattr(object_, "__dlpack__")) refuse_type(name_, kind_of(object_), array_expectation);
+  expect_processor(object_, name_);
+  if (!nb::try_cast(object_, tensor_)) {
+    refuse_type(name_, kind_of(object_) + " without its data (" + export_error(object_) + ")", array_expectation);
+  }
+  if (tensor_.device_type() != nb::device::cpu::value) refuse_type(name_, "on another device", array_expectation);
+  data_ = const_cast<void*>(static_cast<const void*>(tensor_.data()));
+  type_ = type_of_dlpack(tensor_.dtype());
+  rank_ = static_cast<int>(tensor_.ndim());
+  for (int axis = 0; axis < rank_ && axis < maximum_rank; ++axis) {
+    const auto at = static_cast<std::size_t>(axis);
+    extents_[at] = static_cast<std::int64_t>(tensor_.shape(at));
+    strides_[at] = tensor_.stride(at);
+  }
+}
+
+void Array::expect_rank(int rank, const char* axes) const {
+  if (rank_ == rank) return;
+  refuse_value(("number of axes of " + std::string(name_)).c_str(), std::to_string(rank_),
+               std::to_string(rank) + " " + axes);
+}
+
+void Array::expect_type(ElementType type, const char* reason) const {
+  if (type_ == type || (type == ElementType::uint8 && type_ == ElementType::boolean)) return;
+  refuse_type(name_, kind_of(object_), std::string(text_of(type)) + reason);
+}
+
+void Array::expect_writable() const {
+  if (!writable_) refuse_value(name_, "read-only", "an array that may be written");
+}
+
+ElementType element_type_named(nb::handle dtype) {
+  std::string name;
+  try {
+    name = nb::cast<std::string>(nb::module_::import_("numpy").attr("dtype")(dtype).attr("name"));
+  } catch (nb::python_error&) {
+    name = nb::cast<std::string>(nb::repr(dtype));
+  }
+  if (name == "float32") return ElementType::float32;
+  if (name == "float64") return ElementType::float64;
+  refuse_type("dtype", name, "float32 or float64");
+}
+
+ElementType floating_type(const Array& array) {
+  if (array.type() != ElementType::float32 && array.type() != ElementType::float64) {
+    refuse_type(array.name(), kind_of(array.object()), "float32 or float64");
+  }
+  return array.type();
+}
+
+}  // namespace headwise::python

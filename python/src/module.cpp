@@ -1,0 +1,14 @@
+#include <nanobind/nanobind.h>
+
+#include "bindings.hpp"
+
+NB_MODULE(_headwise, module) {
+  module.doc() = "The compiled half of headwise; import headwise instead.";
+  headwise::python::bind_runtime(module);
+  headwise::python::bind_attention(module);
+  headwise::python::bind_plan(module);
+  headwise::python::bind_kv_cache(module);
+  headwise::python::bind_projection(module);
+  headwise::python::bind_rotary(module);
+  headwise::python::bind_merge(module);
+}

@@ -1,0 +1,35 @@
+/// \file
+/// Outputs that headwise allocates.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <initializer_list>
+#include <optional>
+
+#include "array.hpp"
+
+namespace headwise::python {
+
+/// Whether outputs are torch tensors: where the query (or another first argument) is one. Else they are NumPy arrays.
+bool is_torch_tensor(nb::handle object);
+
+/// A new array, uninitialised, or one that the caller gave.
+class Result {
+ public:
+  /// A new NumPy array of float32 or float64.
+  Result(ElementType type, std::initializer_list<std::int64_t> extents);
+  /// The caller's array. \throws nb::type_error, nb::value_error unless it has `type` and may be written
+  Result(nb::handle given, const char* name, ElementType type);
+
+  const Array& array() const { return *array_; }
+  /// What the caller gets; a new array as a torch tensor over the same memory where asked for.
+  nb::object object(bool as_torch_tensor) const;
+
+ private:
+  nb::object object_;
+  bool given_;
+  OptionalArray array_;
+};
+
+}  // namespace headwise::python
