@@ -4,6 +4,7 @@ Arrays are NumPy's or any with DLPack on the CPU (torch's tensors, for instance)
 where they lie. Outputs are torch tensors where the query is one, else NumPy arrays.
 """
 
+from . import onnx
 from ._headwise import (
     AttentionPlan,
     KvCache,
@@ -17,6 +18,8 @@ from ._headwise import (
     version,
 )
 from ._layer import MultiHeadAttention
+from ._rotary import rotary_embedding
+from ._sdpa import scaled_dot_product_attention
 
 __version__ = version()
 __all__ = [
@@ -29,5 +32,8 @@ __all__ = [
     "available_isas",
     "build_info",
     "merge_attention",
+    "onnx",
     "project",
+    "rotary_embedding",
+    "scaled_dot_product_attention",
 ]

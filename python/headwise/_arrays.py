@@ -52,6 +52,18 @@ def as_kind_of(result: np.ndarray[Any, Any], query: object) -> Any:
     return sys.modules["torch"].from_numpy(result) if is_torch_tensor(query) else result
 
 
+def written_to(out: Any, output: np.ndarray[Any, Any]) -> Any:
+    """Copies a result into the caller's array, which is returned."""
+    target = as_numpy(out, "out")
+    expect_type(target, "out", output.dtype, "the type of the result")
+    if target.shape != output.shape:
+        raise refuse_value("shape of out", target.shape, str(output.shape))
+    if not target.flags.writeable:
+        raise refuse_value("out", "read-only", "an array that may be written")
+    np.copyto(target, output)
+    return out
+
+
 def has_dense_rows(array: np.ndarray[Any, Any]) -> bool:
     """Whether BLAS can read the array: dense features, tokens one after the other."""
     features = array.shape[-1]

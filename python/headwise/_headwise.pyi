@@ -86,6 +86,19 @@ def merge_attention(
     out: Optional[SupportsDLPack] = None,
 ) -> tuple[Array, Array]: ...
 
+def onnx_attention(
+    Q: Any,
+    K: Any,
+    V: Any,
+    attn_mask: Any,
+    past_key: Any,
+    past_value: Any,
+    nonpad_kv_seqlen: Any,
+    attributes: dict[str, Any],
+    num_outputs: int,
+    num_threads: int,
+) -> tuple[Any, Any, Any, Any]: ...
+
 class AttentionPlan:
     def __init__(
         self,

@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from ._arrays import as_floats, as_kind_of, as_numpy, expect_type, refuse_type, refuse_value
+from ._arrays import as_floats, as_kind_of, as_numpy, refuse_type, refuse_value, written_to
 from ._headwise import attention
 from ._layer_weights import LayerWeights, WeightOrder
 
@@ -161,7 +161,7 @@ class MultiHeadAttention:
             output = output[0]
         elif not self.batch_first:
             output = output.swapaxes(0, 1)
-        returned = as_kind_of(output, query) if out is None else _written_to(out, output)
+        returned = as_kind_of(output, query) if out is None else written_to(out, output)
         if not isinstance(results, tuple):
             return returned
         return (returned, *(as_kind_of(extra[0] if single else extra, query) for extra in results[1:]))
@@ -181,17 +181,6 @@ def _split_heads(tokens: Floats, heads: int) -> Floats:
     """[batch, heads, tokens, dim], a view."""
     batch, length, features = tokens.shape
     return tokens.reshape(batch, length, heads, features // heads).swapaxes(1, 2)
-
-
-def _written_to(out: Any, output: Floats) -> Any:
-    target = as_numpy(out, "out")
-    expect_type(target, "out", output.dtype, "the type of query")
-    if target.shape != output.shape:
-        raise refuse_value("shape of out", target.shape, str(output.shape))
-    if not target.flags.writeable:
-        raise refuse_value("out", "read-only", "an array that may be written")
-    np.copyto(target, output)
-    return out
 
 
 def _count(number: Any, name: str) -> int:

@@ -53,7 +53,13 @@ class Array {
   ElementType type() const { return type_; }
   int rank() const { return rank_; }
   std::int64_t extent(int axis) const { return extents_[static_cast<std::size_t>(axis)]; }
+  std::int64_t stride(int axis) const { return strides_[static_cast<std::size_t>(axis)]; }  ///< in elements
   nb::handle object() const { return object_; }
+  /// The first element; T's type is not checked.
+  template <class T>
+  T* data() const {
+    return static_cast<T*>(data_);
+  }
 
   /// \param axes the expected axes, e.g. "(batch, heads, length, dim)"
   /// \throws nb::value_error
@@ -68,7 +74,7 @@ class Array {
   template <class T, int Rank>
   TensorView<T, Rank> view() const {
     TensorView<T, Rank> view;
-    view.data = static_cast<T*>(data_);
+    view.data = data<T>();
     for (int axis = 0; axis < Rank; ++axis) {
       const auto to = static_cast<std::size_t>(axis), from = static_cast<std::size_t>(axis - (Rank - rank_));
       const bool present = axis >= Rank - rank_;

@@ -11,4 +11,5 @@ NB_MODULE(_headwise, module) {
   headwise::python::bind_projection(module);
   headwise::python::bind_rotary(module);
   headwise::python::bind_merge(module);
+  headwise::python::bind_onnx(module);
 }
