@@ -13,16 +13,35 @@
 namespace headwise::python {
 namespace {
 
-/// Counts those who use a cache without the GIL, so that none changes it meanwhile. Lives while the GIL is held.
-class Use {
+/// Who uses a cache while the GIL is released: many readers or one writer. Changed with the GIL held only.
+class Users {
  public:
-  explicit Use(int& users) : users_(users) { ++users_; }
-  ~Use() { --users_; }
-  Use(const Use&) = delete;
-  Use& operator=(const Use&) = delete;
+  enum class Kind { reader, writer };
+
+  /// \throws nb::value_error if another thread's use forbids this one
+  void expect_free_for(Kind kind) const {
+    if (count_ == 0 || (kind == Kind::reader && count_ > 0)) return;
+    refuse_value("cache", count_ < 0 ? "being changed by another thread" : "being read by another thread",
+                 "a cache that no other thread uses");
+  }
+
+  class Use {
+   public:
+    Use(Users& users, Kind kind) : users_(users), step_(kind == Kind::reader ? 1 : -1) {
+      users.expect_free_for(kind);
+      users_.count_ += step_;
+    }
+    ~Use() { users_.count_ -= step_; }
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+
+   private:
+    Users& users_;
+    int step_;
+  };
 
  private:
-  int& users_;
+  int count_ = 0;  // readers, or −1
 };
 
 /// KvCache of the type that `dtype` names.
@@ -33,7 +52,7 @@ class Cache {
                                                                  : Variant(KvCache<double>(shape))) {}
 
   void append(nb::handle key, nb::handle value, nb::handle counts, nb::handle rotary, const nb::kwargs& keywords) {
-    expect_unused();
+    const Users::Use use(users_, Users::Kind::writer);
     const Array keys(key, "key"), values(value, "value");
     const bool rotate = as_bool(rotary, "rotary");
     std::optional<Numbers<std::int64_t>> given_counts;
@@ -43,6 +62,7 @@ class Cache {
           const TensorView<const T, 4> key_view = tokens<T>(keys), value_view = tokens<T>(values);
           const RotaryArguments<T> arguments("KvCache.append", keywords);
           if (!rotate && keywords.size() != 0) refuse_value("rotary", "False", "True with options of the rotation");
+          const nb::gil_scoped_release without_lock;
           cache.append(key_view, value_view, given_counts ? given_counts->span() : std::span<const std::int64_t>(),
                        rotate ? std::optional(arguments.options()) : std::nullopt, arguments.table());
         },
@@ -50,24 +70,25 @@ class Cache {
   }
 
   void truncate(nb::handle lengths) {
-    expect_unused();
+    const Users::Use use(users_, Users::Kind::writer);
     const Numbers<std::int64_t> given(lengths, "lengths");
     std::visit([&](auto& cache) { cache.truncate(given.span()); }, cache_);
   }
 
   void reorder(nb::handle source) {
-    expect_unused();
+    const Users::Use use(users_, Users::Kind::writer);
     const Numbers<std::int64_t> given(source, "source");
+    const nb::gil_scoped_release without_lock;
     std::visit([&](auto& cache) { cache.reorder(given.span()); }, cache_);
   }
 
   nb::object attention(nb::handle query, const nb::kwargs& keywords) {
     const Keywords read = read_keywords("KvCache.attention", keywords, plan_keywords | run_keywords);
     const Array queries(query, "query");
+    const Users::Use use(users_, Users::Kind::reader);
     return std::visit(
         [&]<class T>(const KvCache<T>& cache) {
           queries.expect_type(element_type_of<T>(), " (the cache's dtype)");
-          const Use use(users_);
           AttentionCall<T> call(queries, read, read.return_scores.is_valid());
           const auto lengths = cache.lengths();
           call.set_keys(cache.runs(), lengths.empty() ? 0 : *std::max_element(lengths.begin(), lengths.end()));
@@ -77,9 +98,11 @@ class Cache {
   }
 
   std::vector<std::int64_t> lengths() const {
+    users_.expect_free_for(Users::Kind::reader);
     return std::visit([](const auto& cache) { return copy(cache.lengths()); }, cache_);
   }
   std::vector<std::int64_t> first_positions() const {
+    users_.expect_free_for(Users::Kind::reader);
     return std::visit([](const auto& cache) { return copy(cache.first_positions()); }, cache_);
   }
 
@@ -108,12 +131,8 @@ class Cache {
     return array.view<const T, 4>();
   }
 
-  void expect_unused() const {
-    if (users_ != 0) refuse_value("cache", "being read by another thread", "a cache that no attention reads");
-  }
-
   Variant cache_;
-  int users_ = 0;
+  Users users_;
 };
 
 void make_cache(Cache* cache, nb::handle batch, nb::handle num_kv_heads, nb::handle capacity, nb::handle head_dim,

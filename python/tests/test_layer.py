@@ -1,0 +1,195 @@
+"""MultiHeadAttention against its formula: every form of weights and call."""
+
+import numpy as np
+import pytest
+
+import headwise
+import reference
+
+EMBED, HEADS = 12, 3
+
+
+class Weights:
+    """Random weights in torch's order and the layer's result by its formula."""
+
+    def __init__(self, generator, dtype, heads=HEADS, kv_heads=HEADS, head_dim=4, value_dim=4, key_inputs=EMBED, value_inputs=EMBED, biases=True):
+        def normal(*shape):
+            return generator.normal(size=shape).astype(dtype)
+
+        self.dtype, self.heads, self.kv_heads = dtype, heads, kv_heads
+        self.weights = [normal(heads * head_dim, EMBED), normal(kv_heads * head_dim, key_inputs), normal(kv_heads * value_dim, value_inputs)]
+        self.biases = [normal(len(weight)) if biases else None for weight in self.weights]
+        self.out_weight, self.out_bias = normal(10, heads * value_dim), normal(10)
+
+    def apart(self, order="out_in"):
+        turn = (lambda w: w) if order == "out_in" else (lambda w: np.ascontiguousarray(w.T))
+        arrays = {f"{name}_proj_weight": turn(weight) for name, weight in zip("qkv", self.weights)}
+        arrays.update({f"{name}_proj_bias": bias for name, bias in zip("qkv", self.biases)})
+        return dict(arrays, out_proj_weight=turn(self.out_weight), out_proj_bias=self.out_bias, weight_order=order)
+
+    def packed(self, order="out_in"):
+        arrays = self.apart(order)
+        axis = 0 if order == "out_in" else 1
+        together = np.concatenate([arrays.pop(f"{name}_proj_weight") for name in "qkv"], axis=axis)
+        biases = [arrays.pop(f"{name}_proj_bias") for name in "qkv"]
+        return dict(arrays, in_proj_weight=together, in_proj_bias=None if biases[0] is None else np.concatenate(biases))
+
+    def expected(self, query, key=None, value=None, **options):
+        key = query if key is None else key
+        value = key if value is None else value
+        counts = (self.heads, self.kv_heads, self.kv_heads)
+        parts = zip((query, key, value), self.weights, self.biases, counts)
+        q, k, v = (
+            reference.split_heads(reference.project(reference.exact(tokens), weight, bias, self.dtype), heads)
+            for tokens, weight, bias, heads in parts
+        )
+        heads = reference.attention(q, k, v, dtype=self.dtype, **options)
+        output = reference.project(reference.join_heads(heads.output), self.out_weight, self.out_bias, self.dtype)
+        return output, heads
+
+
+@pytest.fixture
+def tokens(generator, dtype):
+    return generator.normal(size=(2, 5, EMBED)).astype(dtype)
+
+
+@pytest.mark.parametrize("order", ["out_in", "in_out"])
+@pytest.mark.parametrize("form", ["packed", "apart"])
+@pytest.mark.parametrize("biases", [True, False])
+def test_self_attention(generator, dtype, tokens, form, order, biases):
+    weights = Weights(generator, dtype, biases=biases)
+    layer = headwise.MultiHeadAttention(EMBED, HEADS, **getattr(weights, form)(order))
+    output, heads = weights.expected(tokens)
+    assert output.worst_share(layer(tokens)) <= 1
+    got, mean = layer(tokens, need_weights=True)
+    assert output.worst_share(got) <= 1 and reference.mean_over_heads(heads.weights, dtype).worst_share(mean) <= 1
+    _, each = layer(tokens, tokens, tokens, need_weights=True, average_attn_weights=False)
+    assert heads.weights.worst_share(each) <= 1
+
+
+def test_cross_attention_with_sizes_of_its_own_and_grouped_heads(generator, dtype, tokens):
+    weights = Weights(generator, dtype, heads=4, kv_heads=2, head_dim=3, value_dim=5, key_inputs=7, value_inputs=6)
+    layer = headwise.MultiHeadAttention(EMBED, 4, num_kv_heads=2, **weights.apart())
+    key, value = generator.normal(size=(2, 9, 7)).astype(dtype), generator.normal(size=(2, 9, 6)).astype(dtype)
+    output, _ = weights.expected(tokens, key, value)
+    assert output.worst_share(layer(tokens, key, value)) <= 1
+
+
+@pytest.mark.parametrize("form", ["packed", "apart"])
+def test_options_of_attention(generator, dtype, tokens, form):
+    weights = Weights(generator, dtype)
+    layer = headwise.MultiHeadAttention(EMBED, HEADS, **getattr(weights, form)())
+    memory = generator.normal(size=(2, 7, EMBED)).astype(dtype)
+    padding = generator.random((2, 7)) < 0.4
+    for call in [
+        dict(causal=True),
+        dict(key_lengths=[7, 2], causal=True, query_position="bottom_right"),
+        dict(mask=generator.random((5, 7)) < 0.6, bias=generator.normal(size=(3, 5, 7)).astype(dtype)),
+        dict(key_padding_mask=padding),
+        dict(window=(2, 2), scale=0.2, softcap=3.0, sinks=[0.5, 1.0, -1.0]),
+    ]:
+        output, heads = weights.expected(tokens, memory, **call)
+        assert output.worst_share(layer(tokens, memory, **call)) <= 1
+        got, logsumexp = layer(tokens, memory, **call, return_logsumexp=True)
+        assert output.worst_share(got) <= 1 and logsumexp.shape == heads.logsumexp.value.shape
+
+
+def test_without_output_projection_the_heads_are_the_output(generator, dtype, tokens):
+    weights = Weights(generator, dtype)
+    arrays = dict(weights.packed(), out_proj_weight=None, out_proj_bias=None)
+    _, heads = weights.expected(tokens)
+    assert reference.join_heads(heads.output).worst_share(headwise.MultiHeadAttention(EMBED, HEADS, **arrays)(tokens)) <= 1
+
+
+def test_without_a_batch(generator, dtype, tokens):
+    layer = headwise.MultiHeadAttention(EMBED, HEADS, **Weights(generator, dtype).packed())
+    padding = np.array([False, False, True, False, True])
+    output, weights = layer(tokens[0], key_padding_mask=padding, need_weights=True)
+    batched, batched_weights = layer(tokens[:1], key_padding_mask=padding[np.newaxis], need_weights=True)
+    np.testing.assert_array_equal(output, batched[0])
+    np.testing.assert_array_equal(weights, batched_weights[0])
+
+
+def test_tokens_first(generator, dtype, tokens):
+    arrays = Weights(generator, dtype).packed()
+    first = headwise.MultiHeadAttention(EMBED, HEADS, batch_first=False, **arrays)(tokens.swapaxes(0, 1))
+    expected = headwise.MultiHeadAttention(EMBED, HEADS, **arrays)(tokens)
+    tolerance = dict(rtol=0, atol=100 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(first.swapaxes(0, 1), expected, **tolerance)
+
+
+def test_any_strides_and_out(generator, dtype, tokens):
+    layer = headwise.MultiHeadAttention(EMBED, HEADS, **Weights(generator, dtype).packed())
+    expected = layer(tokens)
+    for view in (tokens[:, ::-1, ::-1].copy()[:, ::-1, ::-1], np.asfortranarray(tokens), np.repeat(tokens, 2, axis=2)[..., ::2]):
+        np.testing.assert_array_equal(layer(view), expected)
+    out = np.zeros((2, 10, 5), dtype).swapaxes(1, 2)
+    assert layer(tokens, out=out) is out
+    np.testing.assert_array_equal(out, expected)
+    assert layer(tokens[:0]).shape == (0, 5, 10) and layer(tokens[:, :0]).shape == (2, 0, 10)
+
+
+def test_weights_are_views(generator, dtype, tokens):
+    arrays = Weights(generator, dtype).packed()
+    layer = headwise.MultiHeadAttention(EMBED, HEADS, **arrays)
+    before = layer(tokens)
+    arrays["out_proj_weight"][...] *= 2
+    arrays["out_proj_bias"][...] *= 2
+    np.testing.assert_array_equal(layer(tokens), 2 * before)
+
+
+@pytest.mark.parametrize(
+    "kind, named, change",
+    [
+        (TypeError, "in_proj_weight", dict(in_proj_weight=[[1.0]])),
+        (TypeError, "in_proj_weight", dict(in_proj_weight=np.ones((36, 12), np.float16))),
+        (TypeError, "out_proj_weight", dict(out_proj_weight=np.ones((10, 12), np.float32))),
+        (ValueError, "in_proj_weight", dict(in_proj_weight=np.ones((35, 12)))),
+        (ValueError, "in_proj_weight", dict(in_proj_weight=np.ones(36))),
+        (ValueError, "in_proj_bias", dict(in_proj_bias=np.ones(35))),
+        (ValueError, "out_proj_weight", dict(out_proj_weight=np.ones((10, 11)))),
+        (ValueError, "out_proj_bias", dict(out_proj_bias=np.ones(9))),
+        (ValueError, "out_proj_bias", dict(out_proj_weight=None)),
+        (ValueError, "q_proj_weight", dict(in_proj_weight=None)),
+        (ValueError, "k_proj_weight", dict(in_proj_weight=None, q_proj_weight=np.ones((12, 12)))),
+        (ValueError, "q_proj_weight", dict(q_proj_weight=np.ones((12, 12)))),
+        (ValueError, "q_proj_bias", dict(q_proj_bias=np.ones(12))),
+        (ValueError, "num_kv_heads", dict(num_kv_heads=2)),
+        (ValueError, "num_heads", dict(num_heads=0)),
+        (TypeError, "num_heads", dict(num_heads=3.0)),
+        (ValueError, "embed_dim", dict(embed_dim=13)),
+        (ValueError, "weight_order", dict(weight_order="io")),
+    ],
+)
+def test_bad_layers(kind, named, change):
+    arrays = dict(in_proj_weight=np.ones((36, 12)), in_proj_bias=np.ones(36), out_proj_weight=np.ones((10, 12)), out_proj_bias=np.ones(10))
+    arguments = dict(embed_dim=EMBED, num_heads=HEADS, **arrays)
+    arguments.update(change)
+    with pytest.raises(kind, match=named):
+        headwise.MultiHeadAttention(**arguments)
+
+
+@pytest.mark.parametrize(
+    "kind, named, call",
+    [
+        (TypeError, "query", dict(query=[[1.0]])),
+        (TypeError, "query", dict(query=np.ones((2, 5, 12), np.float32))),
+        (ValueError, "query", dict(query=np.ones((2, 5, 11)))),
+        (ValueError, "query", dict(query=np.ones(12))),
+        (TypeError, "key", dict(key=3)),
+        (ValueError, "key", dict(key=np.ones((2, 5, 11)))),
+        (ValueError, "value", dict(key=np.ones((2, 5, 12)), value=np.ones((2, 4, 12)))),
+        (ValueError, "key_padding_mask", dict(key_padding_mask=np.ones((2, 4), bool))),
+        (TypeError, "key_padding_mask", dict(key_padding_mask=np.ones((2, 5)))),
+        (TypeError, "dropout", dict(dropout=0.1)),
+        (ValueError, "num_threads", dict(num_threads=-1)),
+        (TypeError, "out", dict(out=np.ones((2, 5, 10), np.float32))),
+        (ValueError, "out", dict(out=np.ones((2, 5, 9)))),
+        (ValueError, "out", dict(out=np.broadcast_to(np.float64(0), (2, 5, 10)))),
+    ],
+)
+def test_bad_calls(kind, named, call):
+    layer = headwise.MultiHeadAttention(EMBED, HEADS, in_proj_weight=np.ones((36, 12)), out_proj_weight=np.ones((10, 12)))
+    arguments = {"query": np.ones((2, 5, 12)), **call}
+    with pytest.raises(kind, match=named):
+        layer(arguments.pop("query"), **arguments)
