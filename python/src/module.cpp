@@ -12,4 +12,5 @@ NB_MODULE(_headwise, module) {
   headwise::python::bind_rotary(module);
   headwise::python::bind_merge(module);
   headwise::python::bind_onnx(module);
+  headwise::python::bind_timing(module);
 }

@@ -1,14 +1,7 @@
 #include "results.hpp"
 
-#include <string_view>
-
 namespace headwise::python {
 namespace {
-
-/// An attribute of a module, looked up once. Never freed: the interpreter may end before the library's destructors.
-nb::handle attribute_of(const char* module, const char* name) {
-  return nb::object(nb::module_::import_(module).attr(name)).release();
-}
 
 nb::object empty_array(ElementType type, std::initializer_list<std::int64_t> extents) {
   static const nb::handle empty = attribute_of("numpy", "empty");
@@ -20,13 +13,6 @@ nb::object empty_array(ElementType type, std::initializer_list<std::int64_t> ext
 }
 
 }  // namespace
-
-bool is_torch_tensor(nb::handle object) {
-  if (PyObject_CheckBuffer(object.ptr())) return false;
-  const nb::object modules = nb::module_::import_("sys").attr("modules");
-  const nb::object torch = modules.attr("get")("torch");
-  return !torch.is_none() && nb::isinstance(object, torch.attr("Tensor"));
-}
 
 Result::Result(ElementType type, std::initializer_list<std::int64_t> extents)
     : object_(empty_array(type, extents)), given_(false) {
@@ -41,7 +27,7 @@ Result::Result(nb::handle given, const char* name, ElementType type) : object_(n
 
 nb::object Result::object(bool as_torch_tensor) const {
   if (given_ || !as_torch_tensor) return object_;
-  return nb::module_::import_("torch").attr("from_numpy")(object_);
+  return torch_module().attr("from_numpy")(object_);
 }
 
 }  // namespace headwise::python

@@ -11,9 +11,6 @@
 
 namespace headwise::python {
 
-/// Whether outputs are torch tensors: where the query (or another first argument) is one. Else they are NumPy arrays.
-bool is_torch_tensor(nb::handle object);
-
 /// A new array, uninitialised, or one that the caller gave.
 class Result {
  public:
