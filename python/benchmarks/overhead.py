@@ -1,6 +1,6 @@
 """What a call from Python costs above the same call from C++, on the smallest attention: one query, one key.
 
-    python python/benchmarks/overhead.py
+python python/benchmarks/overhead.py
 """
 
 from __future__ import annotations

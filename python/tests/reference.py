@@ -164,7 +164,9 @@ def attention(
     folded = 0 if softcap > 0 else np.minimum(32 * np.log(2), largest + np.log(2))
     distance = np.where(weights > 0, np.abs(np.where(weights > 0, everything, 0) - finite_maximum), 0)
     key_errors = score_error + (dim + 3) * folded + distance[..., :keys] + EXP_ERROR + 1 + from_inputs / u
-    errors = np.concatenate([key_errors, 2 * np.abs(np.where(np.isfinite(sink), sink, 0)) + distance[..., keys:] + 5], 3)
+    errors = np.concatenate(
+        [key_errors, 2 * np.abs(np.where(np.isfinite(sink), sink, 0)) + distance[..., keys:] + 5], 3
+    )
     mean_error = (weights * errors).sum(axis=3, keepdims=True)
     sums = KEY_BLOCK + np.ceil(keys / USUAL_KEY_BLOCK) + 2
     relative = weights * np.expm1(np.minimum(u * errors, 1))
@@ -175,7 +177,9 @@ def attention(
     from_values = weights[..., :keys] @ v.error.astype(float)
     floor = keys * float(tiny(dtype)) * np.abs(v_value).max(initial=0)
     weight_error = weights * np.expm1(np.minimum(u * (errors + mean_error + sums + 3), 1)) + float(tiny(dtype))
-    logsumexp_error = u * (mean_error + sums + 4 * (np.abs(np.where(total > 0, logsumexp, 0).astype(float)) + np.abs(finite_maximum) + 1))
+    logsumexp_error = u * (
+        mean_error + sums + 4 * (np.abs(np.where(total > 0, logsumexp, 0).astype(float)) + np.abs(finite_maximum) + 1)
+    )
     return Reference(
         output=Approximate(output, MARGIN * (from_weights + from_sums + from_values + floor)),
         weights=Approximate(exact_weights, MARGIN * weight_error[..., :keys]),

@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 BENCHMARK = Path(__file__).resolve().parents[1] / "benchmarks" / "overhead.py"
-CALLS = ("attention(x, x, x)", "attention(x, x, x, out=out)", "attention(x, x, x, causal=True, scale=0.5, num_threads=1)")
+CALLS = (
+    "attention(x, x, x)",
+    "attention(x, x, x, out=out)",
+    "attention(x, x, x, causal=True, scale=0.5, num_threads=1)",
+)
 
 
 @pytest.fixture(scope="module")

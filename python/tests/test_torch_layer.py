@@ -43,7 +43,9 @@ def bound(module, query, key, value, **options):
     )
     result = reference.attention(q, k, v, dtype=dtype, **options)
     joined = reference.join_heads(result.output)
-    return reference.project(joined, parameters["out_proj.weight"], parameters.get("out_proj.bias"), dtype), result.weights
+    return reference.project(
+        joined, parameters["out_proj.weight"], parameters.get("out_proj.bias"), dtype
+    ), result.weights
 
 
 @pytest.mark.parametrize("seed", range(200))

@@ -1,4 +1,4 @@
-"""torch's scaled_dot_product_attention in float64, math and flash, over random option sets; torch tensors in and out."""
+"""torch's scaled_dot_product_attention in float64, math and flash, over random option sets; torch tensors."""
 
 import numpy as np
 import pytest
@@ -99,9 +99,7 @@ def test_random_option_sets(torch, first):
         from_arrays = headwise.scaled_dot_product_attention(*arrays, **options)
         from_tensors = headwise.scaled_dot_product_attention(*tensors, **torch_options)
         assert isinstance(from_tensors, torch.Tensor) and np.array_equal(from_arrays, from_tensors.numpy())
-        in_float32 = headwise.scaled_dot_product_attention(
-            *(array.astype(np.float32) for array in arrays), **options
-        )
+        in_float32 = headwise.scaled_dot_product_attention(*(array.astype(np.float32) for array in arrays), **options)
         bound, bound32 = expectation(arrays, options, np.float64), expectation(arrays, options, np.float32)
         for backend, result in judged.items():
             # torch's own error is of the same kind, so twice the bound of float64; nothing to float32's.
@@ -133,7 +131,9 @@ def test_attention_reads_and_writes_tensors_in_place(torch):
     masked = headwise.attention(query, key, value, mask=mask, key_lengths=torch.tensor([5, 3]))
     wanted = headwise.attention(query.numpy(), key.numpy(), value.numpy(), mask=mask.numpy(), key_lengths=[5, 3])
     assert np.array_equal(masked.numpy(), wanted)
-    ragged = headwise.attention_varlen(query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1), [0, 5], [0, 5])
+    ragged = headwise.attention_varlen(
+        query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1), [0, 5], [0, 5]
+    )
     assert np.array_equal(ragged.numpy(), expected[0].swapaxes(0, 1))
     rotated = headwise.rotary_embedding(query, torch.arange(5))
     assert isinstance(rotated, torch.Tensor)
