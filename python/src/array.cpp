@@ -78,13 +78,9 @@ void expect_processor(nb::handle object, const char* name) {
 
 }  // namespace
 
-nb::handle attribute_of(const char* module, const char* name) {
-  return nb::object(nb::module_::import_(module).attr(name)).release();
-}
-
 nb::object torch_module() {
-  static const nb::handle modules = attribute_of("sys", "modules");
-  return modules.attr("get")("torch");
+  PyObject* const torch = PyDict_GetItemString(PyImport_GetModuleDict(), "torch");
+  return torch == nullptr ? nb::none() : nb::borrow(torch);
 }
 
 bool is_torch_tensor(nb::handle object) {

@@ -34,9 +34,6 @@ constexpr ElementType element_type_of() {
 [[noreturn]] void refuse_type(const char* name, const std::string& value, const std::string& expectation);
 [[noreturn]] void refuse_value(const char* name, const std::string& value, const std::string& expectation);
 
-/// An attribute of a module, never freed: the interpreter may end before the library's destructors. To be kept.
-nb::handle attribute_of(const char* module, const char* name);
-
 /// torch where the program has imported it, else None.
 nb::object torch_module();
 

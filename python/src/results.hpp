@@ -11,6 +11,10 @@
 
 namespace headwise::python {
 
+/// Looks up what results need of NumPy. To be called while the module is imported: later, a thread could wait for this
+/// with the GIL that it takes.
+void find_numpy();
+
 /// A new array, uninitialised, or one that the caller gave.
 class Result {
  public:
