@@ -23,11 +23,12 @@ class Headwise(Peer):
             return lambda: layer(arrays["x"], num_threads=threads)
         query, key, value = (arrays[name] for name in ("query", "key", "value"))
         output = np.empty_like(query)
-        options = {"mask" if case.mask == "bool" else "bias": arrays["mask"]} if case.mask else {}
+        mask = arrays["mask"] if case.mask == "bool" else None
+        bias = arrays["mask"] if case.mask == "float" else None
 
         def call() -> Array:
             headwise.attention(
-                query, key, value, causal=case.causal, num_threads=threads, out=output, **options)
+                query, key, value, mask=mask, bias=bias, causal=case.causal, num_threads=threads, out=output)
             return output
 
         return call

@@ -141,7 +141,7 @@ class Measurement:
         return timings, unable
 
     def _limit(self, name: str) -> float:
-        arguments = [self.settings.limits, str(self.settings.threads), name]
+        arguments = [str(self.settings.limits), str(self.settings.threads), name]
         return float(subprocess.run(arguments, capture_output=True, text=True, check=True).stdout)
 
 

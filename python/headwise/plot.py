@@ -148,5 +148,5 @@ def _label(axes: Axes, queries: list[str] | None, keys: list[str] | None, size: 
 
 def _bar(figure: Figure, image: Any, axes: list[Axes]) -> None:
     bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=30, format=lambda weight, _: f"{100 * weight:.0f} %")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, colors=_INK, labelsize=8)

@@ -58,7 +58,7 @@ def attention_mask(
         padding = prepare_padding_mask(attention_mask, kv_length, kv_offset)
         padding = padding[:, None, None, kv_offset : kv_offset + kv_length]
         return padding.expand(batch_size, 1, q_length, kv_length)
-    mask: torch.Tensor | None = sdpa_mask(
+    return sdpa_mask(
         batch_size=batch_size,
         q_length=q_length,
         kv_length=kv_length,
@@ -67,10 +67,9 @@ def attention_mask(
         mask_function=mask_function,
         **arguments,
     )
-    return mask
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@torch.compiler.disable  # type: ignore[untyped-decorator, unused-ignore]
 def attention_forward(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -97,10 +96,11 @@ def attention_forward(
         if softcap is not None or s_aux is not None:
             raise NotImplementedError(f'{reason}, and "sdpa" has no softcap and no sinks: use "eager"')
         _logger.warning_once(f'{reason}: "sdpa" takes its place')
-        return sdpa_attention_forward(
+        by_torch: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal,
             position_bias=position_bias, **arguments,
         )
+        return by_torch
 
     batch, num_heads, query_length, _ = query.shape
     mask, bias = _mask_and_bias(query.dtype, attention_mask, position_bias)
