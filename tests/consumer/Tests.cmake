@@ -24,6 +24,7 @@ endfunction()
 
 headwise_consumer_test(install install)
 foreach(compiler IN LISTS HEADWISE_TEST_COMPILERS)
+  headwise_consumer_test(readme readme COMPILER ${compiler})
   headwise_consumer_test(find_package find_package COMPILER ${compiler})
   headwise_consumer_test(pkg_config pkg_config COMPILER ${compiler})
   headwise_consumer_test(add_subdirectory add_subdirectory COMPILER ${compiler}
