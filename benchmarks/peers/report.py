@@ -58,11 +58,14 @@ def _table(group: str, threads: int, found: dict[str, dict[str, Record]]) -> lis
     return [*lines, ""]
 
 
+def error_text(record: Record) -> str:
+    return f"{record['error']:.0e}" if isinstance(record["error"], float) else str(record["error"])
+
+
 def _cell(record: Record | None, best: Record | None) -> str:
     if record is None:
         return "–"
-    error = record["error"] if isinstance(record["error"], str) else f"{record['error']:.0e}"
-    text = f"{record['milliseconds']:.3g} ({100 * record['share']:.0f} %, {error})"
+    text = f"{record['milliseconds']:.3g} ({100 * record['share']:.0f} %, {error_text(record)})"
     return f"**{text}**" if record is best else text
 
 

@@ -60,7 +60,7 @@ def show(records: list[dict[str, Any]]) -> None:
     print(f"\n{records[0]['case']}, {records[0]['threads']} thread(s)")
     for record in sorted((record for record in records if "share" in record), key=lambda r: float(r["milliseconds"])):
         print(f"  {record['peer']:<20}{record['milliseconds']:>11.4f} ms {100 * record['share']:>5.1f} %  "
-              f"error {record['error']:.1e}", flush=True)
+              f"error {report.error_text(record)}", flush=True)
     for record in records:
         if "unable" in record:
             print(f"  {record['peer']:<20}{record['unable']}")
@@ -98,6 +98,10 @@ def main() -> None:
         print(f"\n{len(cases)} cases in {time.monotonic() - start:.0f} s")
     for path in report.write(run, arguments.folder):
         print(f"written: {path}")
+    wrong = [record["case"] for record in run["records"]
+             if record["peer"] == report.OURS and not (isinstance(record.get("error"), float) and record["error"] < 1e-3)]
+    if wrong:
+        raise SystemExit(f"headwise has no answer or a wrong one: {', '.join(wrong)}")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def attention_mask(
         padding = prepare_padding_mask(attention_mask, kv_length, kv_offset)
         padding = padding[:, None, None, kv_offset : kv_offset + kv_length]
         return padding.expand(batch_size, 1, q_length, kv_length)
-    return sdpa_mask(
+    mask: torch.Tensor | None = sdpa_mask(
         batch_size=batch_size,
         q_length=q_length,
         kv_length=kv_length,
@@ -67,6 +67,7 @@ def attention_mask(
         mask_function=mask_function,
         **arguments,
     )
+    return mask
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator, unused-ignore]
@@ -104,6 +105,7 @@ def attention_forward(
 
     batch, num_heads, query_length, _ = query.shape
     mask, bias = _mask_and_bias(query.dtype, attention_mask, position_bias)
+    key_lengths = None if mask is None else _key_lengths(mask, batch)
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)
     # Positions are transposed in memory, so that the caller's concatenation of the heads copies nothing.
@@ -112,8 +114,9 @@ def attention_forward(
         query,
         key.expand(batch, -1, -1, -1),
         value.expand(batch, -1, -1, -1),
-        mask=mask,
+        mask=mask if key_lengths is None else None,
         bias=bias,
+        key_lengths=key_lengths,
         # Masks hold causality already; without one, the queries are the first positions or there is just one, the last.
         causal=bool(is_causal) and attention_mask is None and query_length > 1,
         scale=scaling,
@@ -151,3 +154,16 @@ def _mask_and_bias(
     if position_bias is not None:
         bias = position_bias if bias is None else bias + position_bias
     return mask, None if bias is None else bias.detach().to(dtype)
+
+
+def _key_lengths(mask: torch.Tensor, batch: int) -> torch.Tensor | None:
+    """How many keys a mask leaves each sequence of the batch, if they are its first ones for every head and query.
+
+    Padding on the right and empty slots of a static cache are such; as lengths, these keys are not even read.
+    """
+    if mask.ndim != 4 or mask.shape[1] != 1 or (mask.shape[2] != 1 and mask.stride(2) != 0):
+        return None
+    keys = mask[:, 0, 0]
+    lengths = keys.sum(-1)
+    first = torch.equal(keys, torch.arange(keys.shape[1]) < lengths[:, None])
+    return lengths.expand(batch).contiguous() if first else None

@@ -5,6 +5,7 @@ import pytest
 import torch
 import transformers
 from small_models import MODELS
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 import headwise
 import headwise.transformers
@@ -110,10 +111,40 @@ def test_no_mask_is_made_where_causality_says_it_all(calls):
     assert (query.shape[1], key.shape[1]) == (4, 2)
 
 
-def test_padding_alone_has_no_bytes_per_query(calls):
-    model = MODELS["bert"]
-    logits(model, torch.float32, "headwise")
-    assert all(named["mask"].stride(2) == 0 for _, named in calls)
+def test_padding_on_the_right_is_not_even_read(calls):
+    logits(MODELS["bert"], torch.float32, "headwise")
+    assert [(named["mask"], named["key_lengths"].tolist()) for _, named in calls] == [(None, [20, 12, 20])] * 2
+
+
+def test_padding_on_the_left_has_no_bytes_per_query(calls):
+    tokens = MODELS["bert"].inputs()[0]["input_ids"]
+    padding = torch.ones_like(tokens)
+    padding[1, :8] = 0
+    results = [MODELS["bert"].make(attention)(input_ids=tokens, attention_mask=padding).logits[padding.bool()]
+               for attention in ("eager", "headwise")]
+    assert torch.allclose(*results, rtol=0, atol=2e-6 * results[0].abs().max())
+    assert [(named["mask"].stride(2), named["key_lengths"]) for _, named in calls] == [(0, None)] * 2
+
+
+def test_empty_slots_of_a_static_cache_are_not_even_read(calls):
+    model = MODELS["llama, grouped heads"].make("headwise")
+    tokens = MODELS["llama, grouped heads"].inputs()[0]["input_ids"]
+    model.generate(input_ids=tokens, attention_mask=torch.ones_like(tokens), cache_implementation="static",
+                   do_sample=False, min_new_tokens=5, max_new_tokens=5)
+    decode = [(key.shape[2], named["key_lengths"].tolist()) for (query, key, _), named in calls if query.shape[2] == 1]
+    slots = decode[0][0]
+    assert slots > 21
+    assert decode == [(slots, [length] * 3) for length in (21, 22, 23, 24) for _ in range(2)]
+
+
+def test_a_mask_may_serve_the_whole_batch():
+    query = torch.randn(3, 2, 4, 8)
+    masks = torch.tensor([True, True, False, True]), torch.tensor([True, True, True, False])
+    for mask in masks:
+        ours, theirs = (
+            forward(torch.nn.Module(), query, query, query, mask.view(1, 1, 1, 4).expand(1, 1, 4, 4), is_causal=False)[0]
+            for forward in (headwise.transformers.attention_forward, sdpa_attention_forward))
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-6)
 
 
 def test_prefill_in_chunks_equals_one_call():
