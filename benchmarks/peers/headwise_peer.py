@@ -17,8 +17,12 @@ class Headwise(Peer):
     def prepare(self, case: Case, arrays: Arrays, threads: int) -> Callable[[], Array]:
         if case.layer:
             layer = headwise.MultiHeadAttention(
-                case.heads * case.dim, case.heads, in_proj_weight=arrays["in_weight"], in_proj_bias=arrays["in_bias"],
-                out_proj_weight=arrays["out_weight"], out_proj_bias=arrays["out_bias"],
+                case.heads * case.dim,
+                case.heads,
+                in_proj_weight=arrays["in_weight"],
+                in_proj_bias=arrays["in_bias"],
+                out_proj_weight=arrays["out_weight"],
+                out_proj_bias=arrays["out_bias"],
             )
             return lambda: layer(arrays["x"], num_threads=threads)
         query, key, value = (arrays[name] for name in ("query", "key", "value"))
@@ -28,7 +32,8 @@ class Headwise(Peer):
 
         def call() -> Array:
             headwise.attention(
-                query, key, value, mask=mask, bias=bias, causal=case.causal, num_threads=threads, out=output)
+                query, key, value, mask=mask, bias=bias, causal=case.causal, num_threads=threads, out=output
+            )
             return output
 
         return call

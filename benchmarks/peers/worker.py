@@ -1,6 +1,6 @@
 """The process of one module's peers: waits for commands on its input, one JSON object a line, and answers likewise.
 
-    worker.py MODULE THREADS
+worker.py MODULE THREADS
 """
 
 from __future__ import annotations

@@ -135,9 +135,7 @@ def _self_attention_of_qkv(Q: ArrayLike, K: ArrayLike, V: ArrayLike) -> Array:
     return scaled_dot_product_attention(Q, K, V)
 
 
-def _self_attention_of_tokens(
-    X: ArrayLike, Wq: ArrayLike, Wk: ArrayLike, Wv: ArrayLike
-) -> tuple[Array, Array]:
+def _self_attention_of_tokens(X: ArrayLike, Wq: ArrayLike, Wk: ArrayLike, Wv: ArrayLike) -> tuple[Array, Array]:
     output, weights = multi_head_self_attention(X, Wq, Wk, Wv, 1, return_weights=True)
     return output, weights[0]
 
@@ -189,8 +187,10 @@ def _choose_form(name: str, forms: tuple[Callable[..., Any], ...], arguments: tu
         except TypeError:
             continue
         # What tells a matrix from a number of heads is whether it is a whole number.
-        if all(isinstance(value, (int, np.integer)) == (parameter in ("num_heads", "n_heads", "return_weights"))
-               for parameter, value in bound.items()):
+        if all(
+            isinstance(value, (int, np.integer)) == (parameter in ("num_heads", "n_heads", "return_weights"))
+            for parameter, value in bound.items()
+        ):
             return form(**bound)
     known = " or ".join(f"{name}({', '.join(inspect.signature(form).parameters)})" for form in forms)
     kinds = [_kind(argument) for argument in arguments] + [f"{key}={_kind(value)}" for key, value in named.items()]

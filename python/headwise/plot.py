@@ -61,8 +61,15 @@ def head(
     if numbers:
         for row, column in zip(*np.nonzero(matrix >= 0.1)):
             weight = matrix[row, column]
-            axes.text(column, row, f"{100 * weight:.0f}", ha="center", va="center", fontsize=8,
-                      color=_PAPER if weight > 0.5 else _INK)
+            axes.text(
+                column,
+                row,
+                f"{100 * weight:.0f}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color=_PAPER if weight > 0.5 else _INK,
+            )
     _bar(figure, image, [axes])
     return figure
 

@@ -98,8 +98,16 @@ def attention_forward(
             raise NotImplementedError(f'{reason}, and "sdpa" has no softcap and no sinks: use "eager"')
         _logger.warning_once(f'{reason}: "sdpa" takes its place')
         by_torch: tuple[torch.Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal,
-            position_bias=position_bias, **arguments,
+            module,
+            query,
+            key,
+            value,
+            attention_mask,
+            dropout=dropout,
+            scaling=scaling,
+            is_causal=is_causal,
+            position_bias=position_bias,
+            **arguments,
         )
         return by_torch
 
