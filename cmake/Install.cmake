@@ -22,7 +22,7 @@ install(FILES
   DESTINATION ${package_dir})
 
 # A static library brings what it links; a shared one has found it already.
-list(TRANSFORM HEADWISE_OPENMP_LIBRARIES PREPEND "-l" OUTPUT_VARIABLE pkgconfig_libraries)
+set(pkgconfig_libraries ${HEADWISE_OPENMP_LIBRARIES})
 list(PREPEND pkgconfig_libraries -lopenblas)
 get_filename_component(openblas_dir ${HeadwiseOpenBLAS_LIBRARY} DIRECTORY)
 if(NOT openblas_dir IN_LIST CMAKE_CXX_IMPLICIT_LINK_DIRECTORIES)

@@ -3,6 +3,8 @@
 #
 # headwise_kernel_isa(<name> [<compiler flag>...]) compiles the kernels as the object library headwise_kernels_<name>
 # with HEADWISE_KERNELS_<NAME> defined, adds them to headwise and tells dispatch.cpp with HEADWISE_HAVE_<NAME>.
+set(HEADWISE_KERNELS "" CACHE STRING "Instruction sets to compile kernels for, separated by ; (default: all)")
+
 function(headwise_add_kernels)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
     headwise_kernel_isa(sse2)
@@ -13,9 +15,18 @@ function(headwise_add_kernels)
   else()
     message(FATAL_ERROR "headwise: the processor is ${CMAKE_SYSTEM_PROCESSOR}, expected x86_64 or aarch64")
   endif()
+  get_property(built GLOBAL PROPERTY HEADWISE_KERNEL_ISAS)
+  set(missing ${HEADWISE_KERNELS})
+  list(REMOVE_ITEM missing ${built})
+  if(missing)
+    message(FATAL_ERROR "headwise: HEADWISE_KERNELS names ${missing}, unknown on ${CMAKE_SYSTEM_PROCESSOR}")
+  endif()
 endfunction()
 
 function(headwise_kernel_isa name)
+  if(HEADWISE_KERNELS AND NOT name IN_LIST HEADWISE_KERNELS)
+    return()
+  endif()
   string(TOUPPER ${name} upper_name)
   set(kernels headwise_kernels_${name})
   add_library(${kernels} OBJECT ${PROJECT_SOURCE_DIR}/src/kernels/isa_table.cpp)

@@ -48,10 +48,16 @@ def _square(name: str, group: str, dim: int, length: int, **options: object) -> 
 
 
 def _all_cases() -> list[Case]:
-    cases = [_square("prefill", "prefill", dim, length)
-             for dim in (32, 64, 128) for length in (16, 64, 128, 256, 512, 1024, 2048, 4096)]
-    cases += [_square("causal", "causal", dim, length, causal=True)
-              for dim in (32, 64, 128) for length in (128, 512, 1024, 4096)]
+    cases = [
+        _square("prefill", "prefill", dim, length)
+        for dim in (32, 64, 128)
+        for length in (16, 64, 128, 256, 512, 1024, 2048, 4096)
+    ]
+    cases += [
+        _square("causal", "causal", dim, length, causal=True)
+        for dim in (32, 64, 128)
+        for length in (128, 512, 1024, 4096)
+    ]
     for dim in (64, 128):
         cases += [_square("float64", "float64", dim, length, dtype="float64") for length in (128, 1024, 4096)]
         cases.append(_square("float64-causal", "float64", dim, 1024, dtype="float64", causal=True))
@@ -63,34 +69,61 @@ def _all_cases() -> list[Case]:
     ]
     for kv_heads in (32, 8):
         decode = dict(group="decode", heads=32, kv_heads=kv_heads, dim=128)
-        cases += [Case(f"decode-h32-{kv_heads}-d128-k{keys}", queries=1, keys=keys, **decode)  # type: ignore[arg-type]
-                  for keys in (512, 4096, 32768)]
+        cases += [
+            Case(f"decode-h32-{kv_heads}-d128-k{keys}", queries=1, keys=keys, **decode)  # type: ignore[arg-type]
+            for keys in (512, 4096, 32768)
+        ]
         cases.append(Case(f"decode-h32-{kv_heads}-d128-k4096-n4", queries=4, keys=4096, **decode))  # type: ignore[arg-type]
-    cases += [Case(f"decode-h{heads}-{heads}-d64-k65536", "decode", heads=heads, kv_heads=heads, queries=1, keys=65536)
-              for heads in (2, 1)]
+    cases += [
+        Case(f"decode-h{heads}-{heads}-d64-k65536", "decode", heads=heads, kv_heads=heads, queries=1, keys=65536)
+        for heads in (2, 1)
+    ]
     cases += [
         Case("many-b256-h12-d64-n50", "many", batch=256, heads=12, kv_heads=12, queries=50, keys=50),
         Case("many-b32-h8-d64-n128", "many", batch=32, queries=128, keys=128),
     ]
     for batch, length, width, heads in ((1, 128, 512, 8), (1, 1024, 768, 12), (8, 512, 768, 12), (1, 64, 64, 4)):
-        cases.append(Case(f"layer-b{batch}-n{length}-e{width}-h{heads}", "layer", layer=True, batch=batch, heads=heads,
-                          kv_heads=heads, queries=length, keys=length, dim=width // heads))
+        cases.append(
+            Case(
+                f"layer-b{batch}-n{length}-e{width}-h{heads}",
+                "layer",
+                layer=True,
+                batch=batch,
+                heads=heads,
+                kv_heads=heads,
+                queries=length,
+                keys=length,
+                dim=width // heads,
+            )
+        )
     return cases
 
 
 CASES = {case.name: case for case in _all_cases()}
 
 # A minute's impression of every kind.
-SHORT = ("prefill-d64-n16", "prefill-d64-n128", "prefill-d64-n1024", "causal-d64-n1024", "float64-d64-n1024",
-         "mask-bool-d64-n1024", "decode-h32-8-d128-k4096", "layer-b1-n128-e512-h8")
+SHORT = (
+    "prefill-d64-n16",
+    "prefill-d64-n128",
+    "prefill-d64-n1024",
+    "causal-d64-n1024",
+    "float64-d64-n1024",
+    "mask-bool-d64-n1024",
+    "decode-h32-8-d128-k4096",
+    "layer-b1-n128-e512-h8",
+)
 
 
 def choose(wanted: str) -> list[Case]:
     """Cases by comma-separated beginnings of their names or groups; "short", "all"; -BEGINNING leaves out."""
 
     def hit(case: Case, beginning: str) -> bool:
-        return (beginning == "all" or (beginning == "short" and case.name in SHORT)
-                or case.name.startswith(beginning) or case.group.startswith(beginning))
+        return (
+            beginning == "all"
+            or (beginning == "short" and case.name in SHORT)
+            or case.name.startswith(beginning)
+            or case.group.startswith(beginning)
+        )
 
     words = wanted.split(",")
     taken = [word for word in words if not word.startswith("-")] or ["all"]
@@ -98,5 +131,8 @@ def choose(wanted: str) -> list[Case]:
     unknown = [word for word in taken + left_out if not any(hit(case, word) for case in CASES.values())]
     if unknown:
         raise SystemExit(f"no case begins with {', '.join(unknown)}; --list shows all")
-    return [case for case in CASES.values()
-            if any(hit(case, word) for word in taken) and not any(hit(case, word) for word in left_out)]
+    return [
+        case
+        for case in CASES.values()
+        if any(hit(case, word) for word in taken) and not any(hit(case, word) for word in left_out)
+    ]

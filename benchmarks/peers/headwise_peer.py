@@ -17,17 +17,23 @@ class Headwise(Peer):
     def prepare(self, case: Case, arrays: Arrays, threads: int) -> Callable[[], Array]:
         if case.layer:
             layer = headwise.MultiHeadAttention(
-                case.heads * case.dim, case.heads, in_proj_weight=arrays["in_weight"], in_proj_bias=arrays["in_bias"],
-                out_proj_weight=arrays["out_weight"], out_proj_bias=arrays["out_bias"],
+                case.heads * case.dim,
+                case.heads,
+                in_proj_weight=arrays["in_weight"],
+                in_proj_bias=arrays["in_bias"],
+                out_proj_weight=arrays["out_weight"],
+                out_proj_bias=arrays["out_bias"],
             )
             return lambda: layer(arrays["x"], num_threads=threads)
         query, key, value = (arrays[name] for name in ("query", "key", "value"))
         output = np.empty_like(query)
-        options = {"mask" if case.mask == "bool" else "bias": arrays["mask"]} if case.mask else {}
+        mask = arrays["mask"] if case.mask == "bool" else None
+        bias = arrays["mask"] if case.mask == "float" else None
 
         def call() -> Array:
             headwise.attention(
-                query, key, value, causal=case.causal, num_threads=threads, out=output, **options)
+                query, key, value, mask=mask, bias=bias, causal=case.causal, num_threads=threads, out=output
+            )
             return output
 
         return call

@@ -76,8 +76,14 @@ def _reference(case: Case, arrays: Arrays, causal_from_the_right: bool) -> Any:
     for batch in range(0, case.batch, max(1, case.batch // 8)):
         for head in range(case.heads):
             kv_head = head // (case.heads // case.kv_heads)
-            query, key, value = (array.astype(np.float64) for array in (
-                arrays["query"][batch, head, rows], arrays["key"][batch, kv_head], arrays["value"][batch, kv_head]))
+            query, key, value = (
+                array.astype(np.float64)
+                for array in (
+                    arrays["query"][batch, head, rows],
+                    arrays["key"][batch, kv_head],
+                    arrays["value"][batch, kv_head],
+                )
+            )
             scores = query @ key.T / math.sqrt(case.dim)
             if case.mask:
                 mask = arrays["mask"][0, min(head, arrays["mask"].shape[1] - 1), rows]

@@ -43,11 +43,17 @@ class Process:
     """The process of one module's peers."""
 
     def __init__(self, module: str, threads: int) -> None:
-        environment = {**os.environ, **dict.fromkeys(
-            ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))}
+        environment = {
+            **os.environ,
+            **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)),
+        }
         self.process = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("worker.py"), module, str(threads)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
         self.version = self.ask("start")["version"]
 
     def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
@@ -110,7 +116,8 @@ class Measurement:
             for timing in timings if turn % 2 == 0 else timings[::-1]:
                 time.sleep(GAP)
                 answer = timing.process.ask(
-                    "sample", peer=timing.peer, samples=SAMPLES, shortest=SHORTEST, budget=self.settings.budget)
+                    "sample", peer=timing.peer, samples=SAMPLES, shortest=SHORTEST, budget=self.settings.budget
+                )
                 timing.rounds.append(answer["times"])
                 timing.calls = answer["calls"]
         for process in self.processes.values():
@@ -118,7 +125,8 @@ class Measurement:
         limit = statistics.median([reading for reading in limits if reading > 0.85 * max(limits)])
         common = {"case": case.name, "group": case.group, "threads": self.settings.threads}
         return [{**common, **_record(case, timing, limit)} for timing in timings] + [
-            {**common, **record} for record in unable]
+            {**common, **record} for record in unable
+        ]
 
     def _prepare(self, case: Case, folder: Path) -> tuple[list[Timing], list[dict[str, Any]]]:
         arrays = make_inputs(case)
@@ -141,7 +149,7 @@ class Measurement:
         return timings, unable
 
     def _limit(self, name: str) -> float:
-        arguments = [self.settings.limits, str(self.settings.threads), name]
+        arguments = [str(self.settings.limits), str(self.settings.threads), name]
         return float(subprocess.run(arguments, capture_output=True, text=True, check=True).stdout)
 
 

@@ -15,8 +15,12 @@ from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_te
 from peer import Array, Peer, Unable
 
 _MICROSOFT = "com.microsoft"
-_TYPES = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE, "int32": TensorProto.INT32,
-          "bool": TensorProto.BOOL}
+_TYPES = {
+    "float32": TensorProto.FLOAT,
+    "float64": TensorProto.DOUBLE,
+    "int32": TensorProto.INT32,
+    "bool": TensorProto.BOOL,
+}
 
 
 def _rows(array: Array) -> Array:
@@ -26,8 +30,12 @@ def _rows(array: Array) -> Array:
 
 
 def _session(
-    nodes: list[Any], feeds: Arrays, output_shapes: dict[str, tuple[int, ...]], threads: int,
-    constants: Arrays | None = None, shared: dict[str, str] | None = None,
+    nodes: list[Any],
+    feeds: Arrays,
+    output_shapes: dict[str, tuple[int, ...]],
+    threads: int,
+    constants: Arrays | None = None,
+    shared: dict[str, str] | None = None,
 ) -> Callable[[], Array]:
     """One call of a graph with its inputs and outputs bound; `shared` outputs use the buffer of an input."""
     dtype = next(iter(feeds.values())).dtype
@@ -36,7 +44,8 @@ def _session(
         return make_tensor_value_info(name, _TYPES[kind.name], shape)
 
     graph = make_graph(
-        nodes, "peer",
+        nodes,
+        "peer",
         [described(name, array.dtype, array.shape) for name, array in feeds.items()],
         [described(name, dtype, shape) for name, shape in output_shapes.items()],
         [onnx.numpy_helper.from_array(array, name) for name, array in (constants or {}).items()],
@@ -53,7 +62,9 @@ def _session(
         outputs = {}
         for name, shape in output_shapes.items():
             source = (shared or {}).get(name)
-            outputs[name] = values[source] if source else onnxruntime.OrtValue.ortvalue_from_numpy(np.empty(shape, dtype))
+            outputs[name] = (
+                values[source] if source else onnxruntime.OrtValue.ortvalue_from_numpy(np.empty(shape, dtype))
+            )
             binding.bind_ortvalue_output(name, outputs[name])
         session.run_with_iobinding(binding)
     except Exception as error:  # what it raises has no common base
@@ -105,8 +116,14 @@ class MultiHeadAttention(RowsPeer):
             mask = arrays["mask"]
             feeds["mask"] = np.where(mask, 0, -np.inf).astype(case.dtype) if case.mask == "bool" else mask
             names += ["", "", "mask"]
-        node = make_node("MultiHeadAttention", names, ["output"], domain=_MICROSOFT, num_heads=case.heads,
-                         unidirectional=int(case.causal))
+        node = make_node(
+            "MultiHeadAttention",
+            names,
+            ["output"],
+            domain=_MICROSOFT,
+            num_heads=case.heads,
+            unidirectional=int(case.causal),
+        )
         return _session([node], feeds, {"output": feeds["query"].shape}, threads)
 
 
@@ -122,19 +139,30 @@ class GroupQueryAttention(RowsPeer):
         self.case = case
         new = slice(case.keys - case.queries, None)
         feeds = {
-            "query": _rows(arrays["query"]), "key": _rows(arrays["key"][:, :, new]),
+            "query": _rows(arrays["query"]),
+            "key": _rows(arrays["key"][:, :, new]),
             "value": _rows(arrays["value"][:, :, new]),
-            "lengths": np.full(case.batch, case.keys - 1, np.int32), "longest": np.array(case.keys, np.int32),
+            "lengths": np.full(case.batch, case.keys - 1, np.int32),
+            "longest": np.array(case.keys, np.int32),
         }
         names, shared = ["query", "key", "value", "", "", "lengths", "longest"], {}
         if case.queries != case.keys:
             feeds |= {"past_key": arrays["key"], "past_value": arrays["value"]}
             names[3:5] = ["past_key", "past_value"]
             shared = {"present_key": "past_key", "present_value": "past_value"}
-        node = make_node("GroupQueryAttention", names, ["output", "present_key", "present_value"], domain=_MICROSOFT,
-                         num_heads=case.heads, kv_num_heads=case.kv_heads)
-        shapes = {"output": feeds["query"].shape, "present_key": arrays["key"].shape,
-                  "present_value": arrays["value"].shape}
+        node = make_node(
+            "GroupQueryAttention",
+            names,
+            ["output", "present_key", "present_value"],
+            domain=_MICROSOFT,
+            num_heads=case.heads,
+            kv_num_heads=case.kv_heads,
+        )
+        shapes = {
+            "output": feeds["query"].shape,
+            "present_key": arrays["key"].shape,
+            "present_value": arrays["value"].shape,
+        }
         return _session([node], feeds, shapes, threads, shared=shared)
 
 
@@ -150,22 +178,30 @@ class Layer(OnnxRuntimePeer):
 
     def prepare(self, case: Case, arrays: Arrays, threads: int) -> Callable[[], Array]:
         constants = {
-            "in_weight": np.ascontiguousarray(arrays["in_weight"].T), "in_bias": arrays["in_bias"],
-            "out_weight": np.ascontiguousarray(arrays["out_weight"].T), "out_bias": arrays["out_bias"],
+            "in_weight": np.ascontiguousarray(arrays["in_weight"].T),
+            "in_bias": arrays["in_bias"],
+            "out_weight": np.ascontiguousarray(arrays["out_weight"].T),
+            "out_bias": arrays["out_bias"],
         }
         if self.packed:
-            nodes = [make_node("Attention", ["x", "in_weight", "in_bias"], ["heads"], domain=_MICROSOFT,
-                               num_heads=case.heads)]
+            nodes = [
+                make_node(
+                    "Attention", ["x", "in_weight", "in_bias"], ["heads"], domain=_MICROSOFT, num_heads=case.heads
+                )
+            ]
         else:
             nodes = [
                 make_node("MatMul", ["x", "in_weight"], ["product"]),
                 make_node("Add", ["product", "in_bias"], ["projected"]),
                 make_node("Split", ["projected"], ["query", "key", "value"], axis=2, num_outputs=3),
-                make_node("MultiHeadAttention", ["query", "key", "value"], ["heads"], domain=_MICROSOFT,
-                          num_heads=case.heads),
+                make_node(
+                    "MultiHeadAttention", ["query", "key", "value"], ["heads"], domain=_MICROSOFT, num_heads=case.heads
+                ),
             ]
-        nodes += [make_node("MatMul", ["heads", "out_weight"], ["out_product"]),
-                  make_node("Add", ["out_product", "out_bias"], ["output"])]
+        nodes += [
+            make_node("MatMul", ["heads", "out_weight"], ["out_product"]),
+            make_node("Add", ["out_product", "out_bias"], ["output"]),
+        ]
         feeds = {"x": arrays["x"]}
         return _session(nodes, feeds, {"output": arrays["x"].shape}, threads, constants)
 

@@ -35,20 +35,19 @@ def _spread(node: Any, case: Case) -> Any:
 def _attention(case: Case, inputs: dict[str, Any]) -> Any:
     mask = [inputs["mask"]] if case.mask else []
     return ops.scaled_dot_product_attention(
-        inputs["query"], _spread(inputs["key"], case), _spread(inputs["value"], case), *mask, causal=case.causal)
+        inputs["query"], _spread(inputs["key"], case), _spread(inputs["value"], case), *mask, causal=case.causal
+    )
 
 
 def _layer(case: Case, arrays: Arrays, x: Any) -> Any:
     width = case.heads * case.dim
-    projected = ops.add(
-        ops.matmul(x, ops.constant(arrays["in_weight"]), False, True), ops.constant(arrays["in_bias"]))
+    projected = ops.add(ops.matmul(x, ops.constant(arrays["in_weight"]), False, True), ops.constant(arrays["in_bias"]))
     parts = ops.split(projected, ops.constant(np.int64(2)), 3)
     shape = _numbers(case.batch, case.queries, case.heads, case.dim)
     heads = (ops.transpose(ops.reshape(parts.output(part), shape, False), _numbers(0, 2, 1, 3)) for part in range(3))
     attended = ops.transpose(ops.scaled_dot_product_attention(*heads), _numbers(0, 2, 1, 3))
     rows = ops.reshape(attended, _numbers(case.batch, case.queries, width), False)
-    return ops.add(
-        ops.matmul(rows, ops.constant(arrays["out_weight"]), False, True), ops.constant(arrays["out_bias"]))
+    return ops.add(ops.matmul(rows, ops.constant(arrays["out_weight"]), False, True), ops.constant(arrays["out_bias"]))
 
 
 class OpenVino(Peer):
@@ -59,12 +58,17 @@ class OpenVino(Peer):
         inputs = {name: _parameter(array) for name, array in fed.items()}
         result = _layer(case, arrays, inputs["x"]) if case.layer else _attention(case, inputs)
         settings = {
-            "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1",
-            "INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32",
+            "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": "1",
+            "INFERENCE_PRECISION_HINT": "f32",
+            "KV_CACHE_PRECISION": "f32",
         }
         output = np.empty((arrays["x"] if case.layer else arrays["query"]).shape, np.float32)
         try:
-            model = openvino.Core().compile_model(openvino.Model([result], list(inputs.values()), "peer"), "CPU", settings)
+            model = openvino.Core().compile_model(
+                openvino.Model([result], list(inputs.values()), "peer"), "CPU", settings
+            )
             request = model.create_infer_request()
             for index, array in enumerate(fed.values()):
                 request.set_input_tensor(index, openvino.Tensor(array, shared_memory=True))

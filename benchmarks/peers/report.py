@@ -19,8 +19,11 @@ def timed(run: Run, threads: int) -> dict[str, dict[str, Record]]:
     """Records of a number of threads by case and peer, in the order of the cases."""
     found: dict[str, dict[str, Record]] = {}
     for name in CASES:
-        records = {record["peer"]: record for record in run["records"]
-                   if record["case"] == name and record["threads"] == threads and "share" in record}
+        records = {
+            record["peer"]: record
+            for record in run["records"]
+            if record["case"] == name and record["threads"] == threads and "share" in record
+        }
         if records:
             found[name] = records
     return found
@@ -37,10 +40,16 @@ def markdown(run: Run) -> str:
     for threads in sorted({record["threads"] for record in run["records"]}):
         found = timed(run, threads)
         for group in dict.fromkeys(CASES[name].group for name in found):
-            lines += _table(group, threads, {name: records for name, records in found.items()
-                                             if CASES[name].group == group})
-    reasons = sorted({f"- {record['peer']}: {record['unable']} ({record['group']})"
-                      for record in run["records"] if "unable" in record})
+            lines += _table(
+                group, threads, {name: records for name, records in found.items() if CASES[name].group == group}
+            )
+    reasons = sorted(
+        {
+            f"- {record['peer']}: {record['unable']} ({record['group']})"
+            for record in run["records"]
+            if "unable" in record
+        }
+    )
     return "\n".join(lines + (["Not computed:", "", *reasons, ""] if reasons else []))
 
 
@@ -48,8 +57,14 @@ def _table(group: str, threads: int, found: dict[str, dict[str, Record]]) -> lis
     peers = list(dict.fromkeys(peer for records in found.values() for peer in records))
     limit = "bandwidth of memory (caches exceed it)" if group == "decode" else "peak of multiply-adds"
     plural = "s" if threads > 1 else ""
-    lines = [f"### {group}, {threads} thread{plural}", "", f"Milliseconds, share of the {limit}, error.", "",
-             "| case | " + " | ".join(peers) + " | best peer / headwise |", "|---" * (len(peers) + 2) + "|"]
+    lines = [
+        f"### {group}, {threads} thread{plural}",
+        "",
+        f"Milliseconds, share of the {limit}, error.",
+        "",
+        "| case | " + " | ".join(peers) + " | best peer / headwise |",
+        "|---" * (len(peers) + 2) + "|",
+    ]
     for name, records in found.items():
         best, ours = best_peer(records), records.get(OURS)
         ratio = f"{best['milliseconds'] / ours['milliseconds']:.2f}" if best and ours else "–"
@@ -58,11 +73,14 @@ def _table(group: str, threads: int, found: dict[str, dict[str, Record]]) -> lis
     return [*lines, ""]
 
 
+def error_text(record: Record) -> str:
+    return f"{record['error']:.0e}" if isinstance(record["error"], float) else str(record["error"])
+
+
 def _cell(record: Record | None, best: Record | None) -> str:
     if record is None:
         return "–"
-    error = record["error"] if isinstance(record["error"], str) else f"{record['error']:.0e}"
-    text = f"{record['milliseconds']:.3g} ({100 * record['share']:.0f} %, {error})"
+    text = f"{record['milliseconds']:.3g} ({100 * record['share']:.0f} %, {error_text(record)})"
     return f"**{text}**" if record is best else text
 
 
@@ -115,8 +133,9 @@ def draw_ratios(run: Run, threads: int) -> Figure | None:
     axes = figure.add_subplot()
     positions = range(len(ratios))
     bars = axes.barh(positions, [ratio for ratio, _ in ratios.values()], color=_OURS_COLOR, height=0.7)
-    axes.bar_label(bars, [f"{ratio:.2f} × {peer}" for ratio, peer in ratios.values()], padding=3, fontsize=7,
-                   color=_INK)
+    axes.bar_label(
+        bars, [f"{ratio:.2f} × {peer}" for ratio, peer in ratios.values()], padding=3, fontsize=7, color=_INK
+    )
     axes.axvline(1, color=_INK, linewidth=0.8)
     axes.set_yticks(positions, list(ratios), fontsize=8)
     axes.set_ylim(len(ratios) - 0.4, -0.6)

@@ -1,9 +1,9 @@
 """headwise beside PyTorch, ONNX Runtime, OpenVINO and NumPy on named cases: times, shares of the machine's limits, errors.
 
-    cmake/run peers                                   eight cases, one thread: a few minutes
-    cmake/run peers --cases all --threads 1,2         everything: hours
-    cmake/run peers --cases causal --peers torch      headwise and those peers
-    cmake/run peers --report build/peers/peers.json   tables and pictures of earlier runs
+cmake/run peers                                   eight cases, one thread: a few minutes
+cmake/run peers --cases all --threads 1,2         everything: hours
+cmake/run peers --cases causal --peers torch      headwise and those peers
+cmake/run peers --report build/peers/peers.json   tables and pictures of earlier runs
 """
 
 from __future__ import annotations
@@ -49,8 +49,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--peers", help="beginnings of names (default: all)")
     parser.add_argument("--threads", default="1", help="numbers of threads, such as 1,2")
     parser.add_argument("--folder", type=Path, default=Path("build/peers"), help="where results go")
-    parser.add_argument("--limits", type=Path, default=Path("build/release/bin/headwise_machine_limits"),
-                        help="the program that reads the machine's limits")
+    parser.add_argument(
+        "--limits",
+        type=Path,
+        default=Path("build/release/bin/headwise_machine_limits"),
+        help="the program that reads the machine's limits",
+    )
     parser.add_argument("--list", action="store_true", help="name the chosen cases and stop")
     parser.add_argument("--report", type=Path, nargs="+", help="results of earlier runs, joined, instead of a run")
     return parser.parse_args()
@@ -59,8 +63,11 @@ def parse_arguments() -> argparse.Namespace:
 def show(records: list[dict[str, Any]]) -> None:
     print(f"\n{records[0]['case']}, {records[0]['threads']} thread(s)")
     for record in sorted((record for record in records if "share" in record), key=lambda r: float(r["milliseconds"])):
-        print(f"  {record['peer']:<20}{record['milliseconds']:>11.4f} ms {100 * record['share']:>5.1f} %  "
-              f"error {record['error']:.1e}", flush=True)
+        print(
+            f"  {record['peer']:<20}{record['milliseconds']:>11.4f} ms {100 * record['share']:>5.1f} %  "
+            f"error {report.error_text(record)}",
+            flush=True,
+        )
     for record in records:
         if "unable" in record:
             print(f"  {record['peer']:<20}{record['unable']}")
@@ -78,7 +85,9 @@ def main() -> None:
     cases = choose(arguments.cases)
     if arguments.list:
         for case in cases:
-            print(f"{case.name:<36}{case.group:<10}{case.flops / 1e9:>10.4f} G operations {case.bytes_read / 1e6:>9.2f} MB")
+            print(
+                f"{case.name:<36}{case.group:<10}{case.flops / 1e9:>10.4f} G operations {case.bytes_read / 1e6:>9.2f} MB"
+            )
         return
     arguments.folder.mkdir(parents=True, exist_ok=True)
     if arguments.report:
@@ -98,6 +107,13 @@ def main() -> None:
         print(f"\n{len(cases)} cases in {time.monotonic() - start:.0f} s")
     for path in report.write(run, arguments.folder):
         print(f"written: {path}")
+    wrong = [
+        record["case"]
+        for record in run["records"]
+        if record["peer"] == report.OURS and not (isinstance(record.get("error"), float) and record["error"] < 1e-3)
+    ]
+    if wrong:
+        raise SystemExit(f"headwise has no answer or a wrong one: {', '.join(wrong)}")
 
 
 if __name__ == "__main__":

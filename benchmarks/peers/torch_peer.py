@@ -22,7 +22,8 @@ class TorchPeer(Peer):
         return result.numpy()  # type: ignore[no-any-return]
 
     def around(self) -> AbstractContextManager[Any]:
-        return torch.inference_mode()
+        guard: AbstractContextManager[Any] = torch.inference_mode()
+        return guard
 
     @staticmethod
     def tensors(arrays: Arrays, threads: int) -> dict[str, torch.Tensor]:

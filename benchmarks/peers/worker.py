@@ -1,6 +1,6 @@
 """The process of one module's peers: waits for commands on its input, one JSON object a line, and answers likewise.
 
-    worker.py MODULE THREADS
+worker.py MODULE THREADS
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from cases import CASES
-from inputs import Arrays
 from peer import Array, Peer, Unable
 
 
@@ -27,7 +26,7 @@ def load_aligned(path: Path) -> Array:
     stored = np.load(path, mmap_mode="r")
     raw = np.empty(stored.nbytes + 64, np.uint8)
     start = -raw.ctypes.data % 64
-    array = raw[start : start + stored.nbytes].view(stored.dtype).reshape(stored.shape)
+    array: Array = raw[start : start + stored.nbytes].view(stored.dtype).reshape(stored.shape)
     array[...] = stored
     return array
 
@@ -66,11 +65,12 @@ class Worker:
     def prepare(self, peer: str, case: str, folder: str) -> dict[str, Any]:
         if not self.peers[peer].takes(CASES[case]):
             return {"taken": False}
-        # One array for each peer: some write to their inputs.
-        arrays: Arrays = {path.stem: load_aligned(path) for path in Path(folder).glob("*.npy")}
-        ordered = {name: arrays[name] for name in ("query", "key", "value", "mask") if name in arrays} or arrays
+        # Arrays for each peer alone, since some write to their inputs; queries, keys, values and mask in this order.
+        paths = {path.stem: path for path in Path(folder).glob("*.npy")}
+        order = [str(name) for name in ("query", "key", "value", "mask") if name in paths] or list(paths)
+        arrays = {name: load_aligned(paths[name]) for name in order}
         with self.peers[peer].around():
-            self.calls[peer] = self.peers[peer].prepare(CASES[case], ordered, self.threads)
+            self.calls[peer] = self.peers[peer].prepare(CASES[case], arrays, self.threads)
             result = self.peers[peer].as_output(self.calls[peer]())
             np.save(Path(folder) / "output.tmp", result)
         return {"taken": True, "causal_from_the_right": self.peers[peer].causal_from_the_right}

@@ -57,8 +57,8 @@ enum class QueryPosition {
 
 /// Keys around the query's position p: p − left ≤ j ≤ p + right; −1 = unbounded on that side.
 struct Window {
-  std::int64_t left = -1;
-  std::int64_t right = -1;
+  std::int64_t left = -1;   ///< keys before the query's position that it attends
+  std::int64_t right = -1;  ///< keys after it
 };
 
 /// Which scores the `scores` output holds (the qk_matmul_output_mode 0 to 2 of ONNX; mode 3 is `weights`).
@@ -74,7 +74,7 @@ struct AttentionOptions {
   double softcap = 0;           ///< scores become softcap · tanh(score / softcap); 0 = off
   bool causal = false;          ///< query i attends key j only if j ≤ its position
   Window window = {};           ///< sliding window; both sides unbounded by default
-  QueryPosition query_position = QueryPosition::top_left;
+  QueryPosition query_position = QueryPosition::top_left;  ///< what causal, window and ALiBi count from
   ScoreStage score_stage = ScoreStage::scaled;  ///< what arguments.scores receives
   int num_threads = 0;  ///< 0 = what OpenMP would use when the plan is made; a call uses at most that many
 };
@@ -86,7 +86,9 @@ template <class KV>
 struct KeyRun {
   TensorView<const KV, 4> key;    ///< [batch, num_kv_heads, slots, head_dim]
   TensorView<const KV, 4> value;  ///< [batch, num_kv_heads, slots, value_dim]
-  std::span<const std::int64_t> first_slot, first_position, length;  ///< one value per batch entry
+  std::span<const std::int64_t> first_slot;      ///< one value per batch entry
+  std::span<const std::int64_t> first_position;  ///< one value per batch entry
+  std::span<const std::int64_t> length;          ///< one value per batch entry
 };
 
 /// The data of one run; the views may differ in every run. Inputs may alias each other, outputs may share an element
@@ -108,7 +110,8 @@ struct AttentionArguments {
   /// sequence b has queries [query_starts[b], query_starts[b+1]) and keys [key_starts[b], key_starts[b+1]) of the tokens.
   /// query, key, value, output and logsumexp then have batch extent 1 and all tokens along the position axis (see
   /// ragged_view); shape.query_length and shape.key_length are the longest sequences.
-  std::span<const std::int64_t> query_starts = {}, key_starts = {};
+  std::span<const std::int64_t> query_starts = {};
+  std::span<const std::int64_t> key_starts = {};  ///< as query_starts, for the keys
 
   /// Instead of key and value: the runs that hold the keys, in rising position. Positions between runs count as excluded
   /// keys; the sequence's key length is the end of its last run.
@@ -183,13 +186,16 @@ class AttentionPlan {
   KernelPath path(std::int64_t query_length, std::int64_t row) const;
 
   /// Computes output, and logsumexp and weights where given. Re-entrant.
+  /// \param arguments the views of this run, of the plan's shape
   /// \param workspace at least workspace_bytes() bytes aligned to 64, used by one run at a time; without it run()
   ///        makes one allocation.
   /// \throws std::invalid_argument naming the argument, its value and what was expected; std::bad_alloc. Outputs are
   ///         untouched then.
   void run(const AttentionArguments<T, KV>& arguments, std::span<std::byte> workspace = {}) const;
 
+  /// What the plan was made for.
   const AttentionShape& shape() const { return shape_; }
+  /// What the plan was made for, with num_threads resolved.
   const AttentionOptions& options() const { return options_; }
 
  private:

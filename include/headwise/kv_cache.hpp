@@ -49,10 +49,13 @@ class KvCache {
   KvCache(const KvCache& other);
   /// \throws std::bad_alloc
   KvCache& operator=(const KvCache& other);
+  /// Takes the storage over.
   KvCache(KvCache&&) noexcept = default;
+  /// Takes the storage over.
   KvCache& operator=(KvCache&&) noexcept = default;
   ~KvCache() = default;
 
+  /// What the cache was made for.
   const KvCacheShape& shape() const { return shape_; }
 
   /// Length of each sequence: AttentionArguments::key_lengths for keys() and values(), and the position of the next

@@ -24,11 +24,11 @@ struct PartialAttention {
 ///
 /// A part with logsumexp −∞ has no keys: its output is not read and may hold anything. A row without keys in any part
 /// gives +0 and −∞, a row with keys in one part is that part's row, bit for bit; a logsumexp of NaN or +∞ gives a row
-/// of NaN. Parts are added in the order given, in double precision. Give the sinks to one of the parts only. \param
-/// parts  at least one; any strides, also broadcast ones \param output [batch, num_heads, query_length, value_dim], any
-/// strides without coinciding elements \param logsumexp [batch, num_heads, query_length], or absent; shares no element
-/// with output, and neither with a part \throws std::invalid_argument naming the argument, its value and what was
-/// expected; std::bad_alloc. Outputs are
+/// of NaN. Parts are added in the order given, in double precision. Give the sinks to one of the parts only.
+/// \param parts at least one; any strides, also broadcast ones
+/// \param output [batch, num_heads, query_length, value_dim], any strides without coinciding elements
+/// \param logsumexp [batch, num_heads, query_length], or absent; shares no element with output, and neither with a part
+/// \throws std::invalid_argument naming the argument, its value and what was expected; std::bad_alloc. Outputs are
 ///         untouched then.
 /// Source: the merge rule of FlashAttention (Dao et al., 2022) and Flash-Decoding (Dao et al., 2023).
 template <class T>

@@ -33,16 +33,19 @@ enum class WeightOrder {
 template <class T>
 struct Projection {
   TensorView<const T, 2> weight = {};  ///< [inputs, outputs] or [outputs, inputs]; one stride is 1, the other positive
-  WeightOrder order = WeightOrder::in_out;
+  WeightOrder order = WeightOrder::in_out;  ///< of the weight's axes
   std::span<const T> bias = {};  ///< one value per output, or empty
 
+  /// Features of x.
   std::int64_t inputs() const { return weight.extent(order == WeightOrder::in_out ? 0 : 1); }
+  /// Features of y.
   std::int64_t outputs() const { return weight.extent(order == WeightOrder::in_out ? 1 : 0); }
 };
 
 /// Step: output[b, t, :] = input[b, t, :]·W + bias. One BLAS call where the rows of input and output have one stride
 /// over batch and tokens, else one per batch entry.
 /// \param input  [batch, tokens, inputs]: feature stride 1, token stride ≥ inputs, any batch stride
+/// \param projection W and bias
 /// \param output [batch, tokens, outputs]: feature stride 1, token stride ≥ outputs; shares no element with an input
 /// \param num_threads 0 = what OpenMP would use
 /// \throws std::invalid_argument naming the argument, its value and what was expected.
@@ -71,8 +74,10 @@ struct MultiHeadAttentionShape {
 /// it as query, key and value.
 template <class T>
 struct MultiHeadAttentionWeights {
-  std::optional<Projection<T>> packed = {};
-  std::optional<Projection<T>> query = {}, key = {}, value = {};
+  std::optional<Projection<T>> packed = {};  ///< all three at once
+  std::optional<Projection<T>> query = {};   ///< outputs: num_heads · head_dim
+  std::optional<Projection<T>> key = {};     ///< outputs: num_kv_heads · head_dim
+  std::optional<Projection<T>> value = {};   ///< outputs: num_kv_heads · value_dim
   std::optional<Projection<T>> output = {};  ///< without it the concatenated heads are the output
 };
 
@@ -102,12 +107,14 @@ class MultiHeadAttention {
   std::size_t workspace_bytes() const;
 
   /// Computes the layer. Re-entrant; equal calls give equal bits.
+  /// \param arguments the views of this run, of the layer's shape
   /// \param workspace at least workspace_bytes() bytes aligned to 64, used by one run at a time; without it run()
   ///        makes one allocation.
   /// \throws std::invalid_argument naming the argument, its value and what was expected; std::bad_alloc. Outputs are
   ///         untouched then.
   void run(const MultiHeadAttentionArguments<T>& arguments, std::span<std::byte> workspace = {}) const;
 
+  /// What the layer was made for.
   const MultiHeadAttentionShape& shape() const { return shape_; }
 
  private:

@@ -19,7 +19,7 @@ enum class RotaryLayout {
 
 /// What is rotated, and by which angles.
 struct RotaryOptions {
-  RotaryLayout layout = RotaryLayout::half_split;
+  RotaryLayout layout = RotaryLayout::half_split;  ///< which features form a pair
   std::int64_t rotary_dim = 0;  ///< leading features that are rotated, even; 0 = all. The rest stay as they are
   double base = 10000;  ///< angle of pair i at position p: p · base^(−2i/rotary_dim), unless a table is given
   int num_threads = 0;  ///< 0 = what OpenMP would use; a call uses at most that many
@@ -29,8 +29,8 @@ struct RotaryOptions {
 /// angles.
 template <class T>
 struct RotaryTable {
-  TensorView<const T, 2> cosine;
-  TensorView<const T, 2> sine;
+  TensorView<const T, 2> cosine;  ///< cos of each pair's angle
+  TensorView<const T, 2> sine;    ///< sin of each pair's angle
 };
 
 /// Rotates each pair (x, y) of every token by its position's angle a, in place:
@@ -40,10 +40,10 @@ struct RotaryTable {
 /// Results have the same bits for every number of threads and any strides.
 /// \param x [batch, num_heads, tokens, dim], any strides without coinciding elements
 /// \param positions [batch, tokens], also negative ones; a batch extent of 1 serves every batch entry
+/// \param options which features are rotated, by which angles
 /// \param table absent: angles, cosines and sines are computed in double precision, then rounded to T
 /// \throws std::invalid_argument naming the argument, its value and what was expected (odd rotary_dim, rotary_dim >
-/// dim,
-///         a position outside the table …); std::bad_alloc. x is untouched then.
+///         dim, a position outside the table …); std::bad_alloc. x is untouched then.
 template <class T>
 void rotary_embedding(TensorView<T, 4> x, TensorView<const std::int64_t, 2> positions,
                       const RotaryOptions& options = {},

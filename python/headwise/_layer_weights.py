@@ -38,7 +38,7 @@ class LayerWeights:
     def project_inputs(
         self, query: Floats, key: Optional[Floats], value: Optional[Floats], num_threads: int
     ) -> list[Floats]:
-        """The projections of query, key and value, [batch, tokens, outputs]; packed weights of one input in one call."""
+        """The projections of query, key and value, [batch, tokens, outputs]; packed weights of one input in one."""
         self._expect_unchanged()
         ends = np.cumsum(self._outputs)
         packed, bias = self._arrays.get("in_proj_weight"), self._arrays.get("in_proj_bias")

@@ -61,7 +61,7 @@ def scaled_dot_product_attention(
         raise refuse_value("heads of key and value", f"{k.shape[heads_axis]} and {v.shape[heads_axis]}", expected)
     shared = axes - 3 if grouped else axes - 2  # leading axes that must agree
     leading = _broadcast_shape(q.shape[:shared], k.shape[:shared], v.shape[:shared])
-    q, k, v = (_to_four_axes(np.broadcast_to(array, leading + array.shape[shared:])) for array in (q, k, v))
+    q, k, v = (_to_four_axes(_broadcast_leading(array, leading)) for array in (q, k, v))
     scores_leading = leading + ((q.shape[1],) if grouped else ())
     mask = {} if attn_mask is None else _mask(attn_mask, q, scores_leading + (q.shape[2], k.shape[2]))
     result: View = attention(q, k, v, causal=is_causal, scale=scale, **mask)
@@ -74,6 +74,8 @@ def _as_array(result: View, query: Array) -> Array:
 
 
 def _broadcast_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    if shapes[0] == shapes[1] == shapes[2]:
+        return shapes[0]
     try:
         return np.broadcast_shapes(*shapes)
     except ValueError:
@@ -81,9 +83,16 @@ def _broadcast_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
         raise refuse_value("leading axes of query, key and value", texts, "shapes that broadcast") from None
 
 
+def _broadcast_leading(array: View, leading: tuple[int, ...]) -> View:
+    shared = len(leading)
+    return array if array.shape[:shared] == leading else np.broadcast_to(array, leading + array.shape[shared:])
+
+
 def _to_four_axes(array: View) -> View:
     """[batch, heads, length, dim]; a view where there are at most four axes."""
-    if array.ndim <= 4:
+    if array.ndim == 4:
+        return array
+    if array.ndim < 4:
         return array.reshape((1,) * (4 - array.ndim) + array.shape)
     return array.reshape((-1 if array.size else _product(array.shape[:-3]),) + array.shape[-3:])
 

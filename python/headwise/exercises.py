@@ -53,8 +53,9 @@ def compute_qkv(X: ArrayLike, Wq: ArrayLike, Wk: ArrayLike, Wv: ArrayLike) -> tu
 
 def scaled_dot_product_attention(Q: ArrayLike, K: ArrayLike, V: ArrayLike, scale: float | None = None) -> Array:
     """``softmax(scale · Q @ K.T) @ V`` of matrices (tokens, features); without a scale, 1/√features."""
-    output, _ = _attend(*(matrix[np.newaxis] for matrix in _arrays(2, Q=Q, K=K, V=V)), scale)
-    return output[0]
+    heads = [matrix[np.newaxis] for matrix in _arrays(2, Q=Q, K=K, V=V)]
+    output: Array = _attend(heads, scale)[0][0]
+    return output
 
 
 @overload
@@ -94,8 +95,8 @@ def multi_head_self_attention(
     inputs: ArrayLike, Wq: ArrayLike, Wk: ArrayLike, Wv: ArrayLike, num_heads: int, return_weights: bool = False
 ) -> Any:
     """Self-attention of inputs with several heads, concatenated: :func:`multi_head_attention` of inputs and weights."""
-    heads = (split_heads(matrix, num_heads) for matrix in create_qkv(inputs, Wq, Wk, Wv))
-    output, weights = _attend(*heads, return_weights=return_weights)
+    heads = [split_heads(matrix, num_heads) for matrix in create_qkv(inputs, Wq, Wk, Wv)]
+    output, weights = _attend(heads)
     return (_side_by_side(output), weights) if return_weights else _side_by_side(output)
 
 
@@ -110,8 +111,7 @@ def split_heads(X: ArrayLike, num_heads: int) -> Array:
 
 def multihead_attention_per_head(Q_heads: ArrayLike, K_heads: ArrayLike, V_heads: ArrayLike) -> Array:
     """Attention of every head apart: (heads, tokens, features) each → (heads, tokens, features of V)."""
-    output, _ = _attend(*_arrays(3, Q_heads=Q_heads, K_heads=K_heads, V_heads=V_heads))
-    return output
+    return _attend(_arrays(3, Q_heads=Q_heads, K_heads=K_heads, V_heads=V_heads))[0]
 
 
 def combine_heads_and_project(head_outputs: ArrayLike, W_o: ArrayLike) -> Array:
@@ -135,9 +135,7 @@ def _self_attention_of_qkv(Q: ArrayLike, K: ArrayLike, V: ArrayLike) -> Array:
     return scaled_dot_product_attention(Q, K, V)
 
 
-def _self_attention_of_tokens(
-    X: ArrayLike, Wq: ArrayLike, Wk: ArrayLike, Wv: ArrayLike
-) -> tuple[Array, Array]:
+def _self_attention_of_tokens(X: ArrayLike, Wq: ArrayLike, Wk: ArrayLike, Wv: ArrayLike) -> tuple[Array, Array]:
     output, weights = multi_head_self_attention(X, Wq, Wk, Wv, 1, return_weights=True)
     return output, weights[0]
 
@@ -147,14 +145,10 @@ def _multi_head_attention_of_qkv(Q: ArrayLike, K: ArrayLike, V: ArrayLike, n_hea
     return _side_by_side(multihead_attention_per_head(*heads))
 
 
-def _attend(
-    query: Array, key: Array, value: Array, scale: float | None = None, return_weights: bool = False
-) -> tuple[Array, Array | None]:
-    """Attention of arrays (heads, tokens, features)."""
-    batch = (array[np.newaxis] for array in (query, key, value))
-    if not return_weights:
-        return headwise.attention(*batch, scale=scale)[0], None
-    output, weights = headwise.attention(*batch, scale=scale, return_weights=True)
+def _attend(heads: list[Array], scale: float | None = None) -> tuple[Array, Array]:
+    """Output and weights of attention over queries, keys and values (heads, tokens, features)."""
+    query, key, value = (array[np.newaxis] for array in heads)
+    output, weights = headwise.attention(query, key, value, scale=scale, return_weights=True)
     return output[0], weights[0]
 
 
@@ -193,8 +187,10 @@ def _choose_form(name: str, forms: tuple[Callable[..., Any], ...], arguments: tu
         except TypeError:
             continue
         # What tells a matrix from a number of heads is whether it is a whole number.
-        if all(isinstance(value, (int, np.integer)) == (parameter in ("num_heads", "n_heads", "return_weights"))
-               for parameter, value in bound.items()):
+        if all(
+            isinstance(value, (int, np.integer)) == (parameter in ("num_heads", "n_heads", "return_weights"))
+            for parameter, value in bound.items()
+        ):
             return form(**bound)
     known = " or ".join(f"{name}({', '.join(inspect.signature(form).parameters)})" for form in forms)
     kinds = [_kind(argument) for argument in arguments] + [f"{key}={_kind(value)}" for key, value in named.items()]

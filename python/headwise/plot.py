@@ -61,8 +61,15 @@ def head(
     if numbers:
         for row, column in zip(*np.nonzero(matrix >= 0.1)):
             weight = matrix[row, column]
-            axes.text(column, row, f"{100 * weight:.0f}", ha="center", va="center", fontsize=8,
-                      color=_PAPER if weight > 0.5 else _INK)
+            axes.text(
+                column,
+                row,
+                f"{100 * weight:.0f}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color=_PAPER if weight > 0.5 else _INK,
+            )
     _bar(figure, image, [axes])
     return figure
 
@@ -148,5 +155,5 @@ def _label(axes: Axes, queries: list[str] | None, keys: list[str] | None, size: 
 
 def _bar(figure: Figure, image: Any, axes: list[Axes]) -> None:
     bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=30, format=lambda weight, _: f"{100 * weight:.0f} %")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, colors=_INK, labelsize=8)

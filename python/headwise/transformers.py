@@ -70,7 +70,7 @@ def attention_mask(
     return mask
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@torch.compiler.disable  # type: ignore[untyped-decorator, unused-ignore]
 def attention_forward(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -97,13 +97,23 @@ def attention_forward(
         if softcap is not None or s_aux is not None:
             raise NotImplementedError(f'{reason}, and "sdpa" has no softcap and no sinks: use "eager"')
         _logger.warning_once(f'{reason}: "sdpa" takes its place')
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal,
-            position_bias=position_bias, **arguments,
+        by_torch: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module,
+            query,
+            key,
+            value,
+            attention_mask,
+            dropout=dropout,
+            scaling=scaling,
+            is_causal=is_causal,
+            position_bias=position_bias,
+            **arguments,
         )
+        return by_torch
 
     batch, num_heads, query_length, _ = query.shape
     mask, bias = _mask_and_bias(query.dtype, attention_mask, position_bias)
+    key_lengths = None if mask is None else _key_lengths(mask, batch)
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)
     # Positions are transposed in memory, so that the caller's concatenation of the heads copies nothing.
@@ -112,8 +122,9 @@ def attention_forward(
         query,
         key.expand(batch, -1, -1, -1),
         value.expand(batch, -1, -1, -1),
-        mask=mask,
+        mask=mask if key_lengths is None else None,
         bias=bias,
+        key_lengths=key_lengths,
         # Masks hold causality already; without one, the queries are the first positions or there is just one, the last.
         causal=bool(is_causal) and attention_mask is None and query_length > 1,
         scale=scaling,
@@ -151,3 +162,16 @@ def _mask_and_bias(
     if position_bias is not None:
         bias = position_bias if bias is None else bias + position_bias
     return mask, None if bias is None else bias.detach().to(dtype)
+
+
+def _key_lengths(mask: torch.Tensor, batch: int) -> torch.Tensor | None:
+    """How many keys a mask leaves each sequence of the batch, if they are its first ones for every head and query.
+
+    Padding on the right and empty slots of a static cache are such; as lengths, these keys are not even read.
+    """
+    if mask.ndim != 4 or mask.shape[1] != 1 or (mask.shape[2] != 1 and mask.stride(2) != 0):
+        return None
+    keys = mask[:, 0, 0]
+    lengths = keys.sum(-1)
+    first = torch.equal(keys, torch.arange(keys.shape[1]) < lengths[:, None])
+    return lengths.expand(batch).contiguous() if first else None

@@ -34,6 +34,12 @@ constexpr ElementType element_type_of() {
 [[noreturn]] void refuse_type(const char* name, const std::string& value, const std::string& expectation);
 [[noreturn]] void refuse_value(const char* name, const std::string& value, const std::string& expectation);
 
+/// torch where the program has imported it, else None.
+nb::object torch_module();
+
+/// Whether outputs are to be torch tensors, too, else NumPy arrays.
+bool is_torch_tensor(nb::handle object);
+
 /// Name of an object's type for error texts; for arrays the name of their elements' type.
 std::string kind_of(nb::handle object);
 

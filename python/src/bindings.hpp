@@ -16,5 +16,6 @@ void bind_projection(nb::module_& module);
 void bind_rotary(nb::module_& module);
 void bind_merge(nb::module_& module);
 void bind_onnx(nb::module_& module);
+void bind_timing(nb::module_& module);
 
 }  // namespace headwise::python

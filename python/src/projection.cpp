@@ -63,7 +63,8 @@ void bind_projection(nb::module_& module) {
 
 Args:
     input: (batch, tokens, inputs); features dense, tokens in rising order.
-    weight: (outputs, inputs) as torch.nn.Linear, or (inputs, outputs) with weight_order="in_out"; rows or columns dense.
+    weight: (outputs, inputs) as torch.nn.Linear, or (inputs, outputs) with weight_order="in_out"; rows or columns
+        dense.
     bias: (outputs,).
     out: (batch, tokens, outputs): where to write the output; features dense.
     num_threads: at most that many; 0 = what OpenMP would use.

@@ -1,32 +1,32 @@
 #include "results.hpp"
 
-#include <string_view>
-
 namespace headwise::python {
 namespace {
 
-/// An attribute of a module, looked up once. Never freed: the interpreter may end before the library's destructors.
-nb::handle attribute_of(const char* module, const char* name) {
-  return nb::object(nb::module_::import_(module).attr(name)).release();
+/// What is needed of NumPy; never freed, as the interpreter may end before the library's destructors.
+struct NumPy {
+  nb::handle empty, float32, float64;
+};
+
+const NumPy& numpy() {
+  static const NumPy objects = [] {
+    const nb::module_ module = nb::module_::import_("numpy");
+    const auto keep = [&module](const char* name) { return nb::object(module.attr(name)).release(); };
+    return NumPy{keep("empty"), keep("float32"), keep("float64")};
+  }();
+  return objects;
 }
 
 nb::object empty_array(ElementType type, std::initializer_list<std::int64_t> extents) {
-  static const nb::handle empty = attribute_of("numpy", "empty");
-  static const nb::handle types[] = {attribute_of("numpy", "float32"), attribute_of("numpy", "float64")};
   const nb::object shape = nb::steal(PyTuple_New(static_cast<Py_ssize_t>(extents.size())));
   Py_ssize_t axis = 0;
   for (const std::int64_t extent : extents) PyTuple_SET_ITEM(shape.ptr(), axis++, PyLong_FromLongLong(extent));
-  return empty(shape, types[type == ElementType::float64 ? 1 : 0]);
+  return numpy().empty(shape, type == ElementType::float64 ? numpy().float64 : numpy().float32);
 }
 
 }  // namespace
 
-bool is_torch_tensor(nb::handle object) {
-  if (PyObject_CheckBuffer(object.ptr())) return false;
-  const nb::object modules = nb::module_::import_("sys").attr("modules");
-  const nb::object torch = modules.attr("get")("torch");
-  return !torch.is_none() && nb::isinstance(object, torch.attr("Tensor"));
-}
+void find_numpy() { numpy(); }
 
 Result::Result(ElementType type, std::initializer_list<std::int64_t> extents)
     : object_(empty_array(type, extents)), given_(false) {
@@ -41,7 +41,7 @@ Result::Result(nb::handle given, const char* name, ElementType type) : object_(n
 
 nb::object Result::object(bool as_torch_tensor) const {
   if (given_ || !as_torch_tensor) return object_;
-  return nb::module_::import_("torch").attr("from_numpy")(object_);
+  return torch_module().attr("from_numpy")(object_);
 }
 
 }  // namespace headwise::python

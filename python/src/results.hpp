@@ -11,8 +11,9 @@
 
 namespace headwise::python {
 
-/// Whether outputs are torch tensors: where the query (or another first argument) is one. Else they are NumPy arrays.
-bool is_torch_tensor(nb::handle object);
+/// Looks up what results need of NumPy. To be called while the module is imported: later, a thread could wait for this
+/// with the GIL that it takes.
+void find_numpy();
 
 /// A new array, uninitialised, or one that the caller gave.
 class Result {

@@ -13,7 +13,8 @@ void bind_runtime(nb::module_& module) {
   module.def("active_isa", &active_isa, nb::sig("def active_isa()"),
              R"(The instruction set whose kernels are used: "sse2", "avx2", "avx512" or "neon64".
 
-The best one of this processor, or the one that the environment variable HEADWISE_ISA names; chosen at the first use.)");
+The best one of this processor, or the one that the environment variable HEADWISE_ISA names; chosen at the first
+use.)");
   module.def("available_isas", &available_isas, nb::sig("def available_isas()"),
              "The instruction sets that this build has kernels for and this machine can run, weakest first.");
   module.def(

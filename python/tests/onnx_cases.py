@@ -79,8 +79,10 @@ def computed(case: Case, dtype: Any) -> dict[str, Any]:
 def evaluated(case: Case, dtype: Any) -> dict[str, Any]:
     """What onnx's reference evaluator computes in dtype."""
     inputs = {name: as_type(array, dtype) for name, array in case.inputs.items()}
-    values = [onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
-              for name, array in inputs.items()]
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in inputs.items()
+    ]
     kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     outputs = [onnx.helper.make_tensor_value_info(name, kind, None) for name in case.node.output if name]
     graph = onnx.helper.make_graph([case.node], "case", values, outputs)

@@ -17,7 +17,7 @@ Real = np.longdouble
 KEY_BLOCK = 160  # most keys summed one after another
 USUAL_KEY_BLOCK = 96
 EXP_ERROR, TANH_ERROR = 4, 8  # of the kernels, in rounding units
-MARGIN = Real("1.1")  # for terms of second order
+MARGIN = 1.1  # for terms of second order
 
 
 @dataclass
@@ -154,26 +154,35 @@ def attention(
     finite_maximum = np.where(np.isfinite(maximum), maximum, 0)
     output = weights[..., :keys] @ v.value
 
-    u = unit(dtype)
+    # What is allowed needs no long double.
+    everything, score_error, weights_with_sink, sink, finite_maximum, from_inputs = (
+        array.astype(float) for array in (everything, score_error, weights, sink, finite_maximum, from_inputs)
+    )
+    u, exact_weights, weights = float(unit(dtype)), weights[..., :keys], weights_with_sink
+    average, v_value = output.astype(float), v.value.astype(float)
     largest = np.where(weights > 0, np.abs(np.where(weights > 0, everything, 0)), 0).max(axis=3, keepdims=True)
-    folded = 0 if softcap > 0 else np.minimum(32 * np.log(Real(2)), largest + np.log(Real(2)))
+    folded = 0 if softcap > 0 else np.minimum(32 * np.log(2), largest + np.log(2))
     distance = np.where(weights > 0, np.abs(np.where(weights > 0, everything, 0) - finite_maximum), 0)
     key_errors = score_error + (dim + 3) * folded + distance[..., :keys] + EXP_ERROR + 1 + from_inputs / u
-    errors = np.concatenate([key_errors, 2 * np.abs(np.where(np.isfinite(sink), sink, 0)) + distance[..., keys:] + 5], 3)
+    errors = np.concatenate(
+        [key_errors, 2 * np.abs(np.where(np.isfinite(sink), sink, 0)) + distance[..., keys:] + 5], 3
+    )
     mean_error = (weights * errors).sum(axis=3, keepdims=True)
-    sums = KEY_BLOCK + np.ceil(Real(keys) / USUAL_KEY_BLOCK) + 2
+    sums = KEY_BLOCK + np.ceil(keys / USUAL_KEY_BLOCK) + 2
     relative = weights * np.expm1(np.minimum(u * errors, 1))
-    values = np.concatenate([v.value, np.zeros_like(v.value[:, :, :1])], axis=2)
-    spread = np.abs(values[:, :, np.newaxis] - output[:, :, :, np.newaxis])  # [b, h, i, j, c]
+    values = np.concatenate([v_value, np.zeros_like(v_value[:, :, :1])], axis=2)
+    spread = np.abs(values[:, :, np.newaxis] - average[:, :, :, np.newaxis])  # [b, h, i, j, c]
     from_weights = np.einsum("bhij,bhijc->bhic", relative, spread) * np.exp(np.minimum(u * mean_error, 1))
-    from_sums = u * (2 * sums + 3) * (weights[..., :keys] @ np.abs(v.value))
-    from_values = weights[..., :keys] @ v.error
-    floor = keys * tiny(dtype) * np.abs(v.value).max(initial=0)
-    weight_error = weights * np.expm1(np.minimum(u * (errors + mean_error + sums + 3), 1)) + tiny(dtype)
-    logsumexp_error = u * (mean_error + sums + 4 * (np.abs(np.where(total > 0, logsumexp, 0)) + np.abs(finite_maximum) + 1))
+    from_sums = u * (2 * sums + 3) * (weights[..., :keys] @ np.abs(v_value))
+    from_values = weights[..., :keys] @ v.error.astype(float)
+    floor = keys * float(tiny(dtype)) * np.abs(v_value).max(initial=0)
+    weight_error = weights * np.expm1(np.minimum(u * (errors + mean_error + sums + 3), 1)) + float(tiny(dtype))
+    logsumexp_error = u * (
+        mean_error + sums + 4 * (np.abs(np.where(total > 0, logsumexp, 0).astype(float)) + np.abs(finite_maximum) + 1)
+    )
     return Reference(
         output=Approximate(output, MARGIN * (from_weights + from_sums + from_values + floor)),
-        weights=Approximate(weights[..., :keys], MARGIN * weight_error[..., :keys]),
+        weights=Approximate(exact_weights, MARGIN * weight_error[..., :keys]),
         logsumexp=Approximate(logsumexp[..., 0], MARGIN * logsumexp_error[..., 0]),
         scores=stages,
     )

@@ -43,9 +43,7 @@ class SmallModel:
             return arguments, torch.ones(3, 7, dtype=torch.bool)
         if self.architecture.startswith("Whisper"):
             features = torch.randn(3, 8, 40, generator=generator, dtype=torch.float32).to(dtype)
-            arguments = {
-                "input_features": features, "decoder_input_ids": tokens, "decoder_attention_mask": attended
-            }
+            arguments = {"input_features": features, "decoder_input_ids": tokens, "decoder_attention_mask": attended}
         return arguments, attended.bool()
 
 
@@ -55,16 +53,33 @@ MODELS = {
     "llama, grouped heads": SmallModel("LlamaForCausalLM", _GROUPED),
     "mistral, window": SmallModel("MistralForCausalLM", {**_GROUPED, **_WINDOW}),
     "gemma2, softcap and window": SmallModel(
-        "Gemma2ForCausalLM", {**_GROUPED, **_WINDOW, "attn_logit_softcapping": 0.5, "query_pre_attn_scalar": 1}),
+        "Gemma2ForCausalLM", {**_GROUPED, **_WINDOW, "attn_logit_softcapping": 0.5, "query_pre_attn_scalar": 1}
+    ),
     "gpt-oss, sinks and window": SmallModel(
-        "GptOssForCausalLM", {**_GROUPED, **_WINDOW, "num_local_experts": 4, "num_experts_per_tok": 2}),
+        "GptOssForCausalLM", {**_GROUPED, **_WINDOW, "num_local_experts": 4, "num_experts_per_tok": 2}
+    ),
     "t5, bias and cross-attention": SmallModel(
         "T5ForConditionalGeneration",
         dict(d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=4, vocab_size=VOCABULARY, decoder_start_token_id=0),
-        "right"),
+        "right",
+    ),
     "whisper, cross-attention": SmallModel(
         "WhisperForConditionalGeneration",
-        dict(d_model=64, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4, decoder_attention_heads=4,
-             encoder_ffn_dim=128, decoder_ffn_dim=128, vocab_size=VOCABULARY, num_mel_bins=8, max_source_positions=20,
-             max_target_positions=128, decoder_start_token_id=1, suppress_tokens=None, begin_suppress_tokens=None)),
+        dict(
+            d_model=64,
+            encoder_layers=2,
+            decoder_layers=2,
+            encoder_attention_heads=4,
+            decoder_attention_heads=4,
+            encoder_ffn_dim=128,
+            decoder_ffn_dim=128,
+            vocab_size=VOCABULARY,
+            num_mel_bins=8,
+            max_source_positions=20,
+            max_target_positions=128,
+            decoder_start_token_id=1,
+            suppress_tokens=None,
+            begin_suppress_tokens=None,
+        ),
+    ),
 }

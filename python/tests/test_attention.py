@@ -131,7 +131,9 @@ def test_out_is_written_and_nothing_beside_it(generator, dtype):
 @pytest.mark.parametrize("change", [dict(batch=0), dict(queries=0), dict(value_dim=0), dict(heads=0, kv_heads=0)])
 def test_zero_sizes_give_empty_outputs(generator, dtype, change):
     output = headwise.attention(*make(generator, dtype, **change))
-    assert output.size == 0 and output.shape == tuple({**SHAPE, **change}[n] for n in ("batch", "heads", "queries", "value_dim"))
+    assert output.size == 0 and output.shape == tuple(
+        {**SHAPE, **change}[n] for n in ("batch", "heads", "queries", "value_dim")
+    )
 
 
 def test_no_keys_give_zeros(generator, dtype):
@@ -181,7 +183,9 @@ def test_any_dlpack_tensor_is_read_and_written_in_place(generator, dtype):
 
 
 def test_ragged_batch_equals_its_sequences(generator, dtype):
-    query, key, value = (generator.normal(size=(tokens, heads, 8)).astype(dtype) for tokens, heads in ((9, 4), (12, 2), (12, 2)))
+    query, key, value = (
+        generator.normal(size=(tokens, heads, 8)).astype(dtype) for tokens, heads in ((9, 4), (12, 2), (12, 2))
+    )
     query_starts, key_starts = [0, 4, 4, 9], np.array([0, 5, 6, 12], np.int32)
     output, logsumexp = headwise.attention_varlen(
         query, key, value, query_starts, key_starts, causal=True, query_position="bottom_right", return_logsumexp=True
@@ -189,7 +193,9 @@ def test_ragged_batch_equals_its_sequences(generator, dtype):
     assert output.shape == (9, 4, 8) and logsumexp.shape == (9, 4)
     for i in range(3):
         rows, columns = slice(query_starts[i], query_starts[i + 1]), slice(key_starts[i], key_starts[i + 1])
-        one = [array[part].swapaxes(0, 1)[np.newaxis] for array, part in ((query, rows), (key, columns), (value, columns))]
+        one = [
+            array[part].swapaxes(0, 1)[np.newaxis] for array, part in ((query, rows), (key, columns), (value, columns))
+        ]
         expected = reference.attention(*one, causal=True, query_position="bottom_right")
         assert expected.output.worst_share(output[rows].swapaxes(0, 1)[np.newaxis]) <= 1
         assert expected.logsumexp.worst_share(logsumexp[rows].swapaxes(0, 1)[np.newaxis]) <= 1

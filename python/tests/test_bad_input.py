@@ -147,7 +147,11 @@ VALUE_ERRORS = {
     "read-only out": ("out", read_only((2, 4, 5, 3))),
     "out of another shape": ("output", np.zeros((2, 4, 5, 4), np.float32), "out"),
     "out of three axes": ("out", np.zeros((4, 5, 3), np.float32)),
-    "out without strides": ("output", np.lib.stride_tricks.as_strided(np.zeros(3, np.float32), (2, 4, 5, 3), (0, 0, 0, 4)), "out"),
+    "out without strides": (
+        "output",
+        np.lib.stride_tricks.as_strided(np.zeros(3, np.float32), (2, 4, 5, 3), (0, 0, 0, 4)),
+        "out",
+    ),
 }
 
 
@@ -211,7 +215,9 @@ def test_ragged_starts_are_checked():
 def test_arrays_may_be_freed_or_resized_between_calls():
     query, key, value = arrays().values()
     expected = headwise.attention(query, key, value)
-    plan = headwise.AttentionPlan(batch=2, num_heads=4, num_kv_heads=2, query_length=5, key_length=7, head_dim=8, value_dim=3)
+    plan = headwise.AttentionPlan(
+        batch=2, num_heads=4, num_kv_heads=2, query_length=5, key_length=7, head_dim=8, value_dim=3
+    )
     for _ in range(3):
         fresh = [array.copy() for array in (query, key, value)]
         np.testing.assert_array_equal(plan.run(*fresh), expected)

@@ -1,6 +1,7 @@
 """Every example script runs, prints and draws."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,8 +36,25 @@ def test_every_script_is_listed():
 def test_script(name, tmp_path):
     run = subprocess.run(
         [sys.executable, EXAMPLES / f"{name}.py", "--folder", tmp_path],
-        capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
     )
     assert run.returncode == 0, run.stderr
     assert PRINTED[name] in run.stdout
     assert sorted(path.stem for path in tmp_path.glob("*.svg")) == sorted(PICTURES[name])
+
+
+def test_the_picture_in_readme_is_what_the_script_draws(tmp_path):
+    name = "trained-layer-0-head-1.svg"
+    subprocess.run(
+        [sys.executable, EXAMPLES / "trained_layer.py", "--folder", tmp_path], check=True, capture_output=True
+    )
+
+    def labels(folder):
+        return re.findall(r"<text[^>]*>([^<]*)</text>", (folder / name).read_text(encoding="utf-8"))
+
+    drawn = labels(tmp_path)
+    assert "animal" in drawn and "68" in drawn
+    assert labels(EXAMPLES.parents[1] / "docs" / "pictures") == drawn

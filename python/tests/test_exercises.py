@@ -140,7 +140,9 @@ def test_a_wrong_call_says_which_forms_exist(worked):
         "self_attention is called as self_attention(Q, K, V) or self_attention(X, Wq, Wk, Wv); "
         "got self_attention(list, list)"
     )
-    forms = "multi_head_attention(inputs, Wq, Wk, Wv, num_heads, return_weights) or multi_head_attention(Q, K, V, n_heads)"
+    forms = (
+        "multi_head_attention(inputs, Wq, Wk, Wv, num_heads, return_weights) or multi_head_attention(Q, K, V, n_heads)"
+    )
     for arguments, got in (
         ((x, wq, wk, wv), "list, list, list, list"),
         ((np.array(x), wq, 3), "array (5, 6), list, int"),

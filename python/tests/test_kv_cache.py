@@ -15,7 +15,9 @@ def make(generator, dtype, batch=2, tokens=12):
 
 
 def new_cache(dtype, **changes):
-    return headwise.KvCache(**{**dict(batch=2, num_kv_heads=2, capacity=12, head_dim=8, value_dim=6, dtype=dtype), **changes})
+    return headwise.KvCache(
+        **{**dict(batch=2, num_kv_heads=2, capacity=12, head_dim=8, value_dim=6, dtype=dtype), **changes}
+    )
 
 
 def test_token_by_token_is_causal_attention(generator, dtype):

@@ -12,12 +12,27 @@ EMBED, HEADS = 12, 3
 class Weights:
     """Random weights in torch's order and the layer's result by its formula."""
 
-    def __init__(self, generator, dtype, heads=HEADS, kv_heads=HEADS, head_dim=4, value_dim=4, key_inputs=EMBED, value_inputs=EMBED, biases=True):
+    def __init__(
+        self,
+        generator,
+        dtype,
+        heads=HEADS,
+        kv_heads=HEADS,
+        head_dim=4,
+        value_dim=4,
+        key_inputs=EMBED,
+        value_inputs=EMBED,
+        biases=True,
+    ):
         def normal(*shape):
             return generator.normal(size=shape).astype(dtype)
 
         self.dtype, self.heads, self.kv_heads = dtype, heads, kv_heads
-        self.weights = [normal(heads * head_dim, EMBED), normal(kv_heads * head_dim, key_inputs), normal(kv_heads * value_dim, value_inputs)]
+        self.weights = [
+            normal(heads * head_dim, EMBED),
+            normal(kv_heads * head_dim, key_inputs),
+            normal(kv_heads * value_dim, value_inputs),
+        ]
         self.biases = [normal(len(weight)) if biases else None for weight in self.weights]
         self.out_weight, self.out_bias = normal(10, heads * value_dim), normal(10)
 
@@ -98,7 +113,9 @@ def test_without_output_projection_the_heads_are_the_output(generator, dtype, to
     weights = Weights(generator, dtype)
     arrays = dict(weights.packed(), out_proj_weight=None, out_proj_bias=None)
     _, heads = weights.expected(tokens)
-    assert reference.join_heads(heads.output).worst_share(headwise.MultiHeadAttention(EMBED, HEADS, **arrays)(tokens)) <= 1
+    assert (
+        reference.join_heads(heads.output).worst_share(headwise.MultiHeadAttention(EMBED, HEADS, **arrays)(tokens)) <= 1
+    )
 
 
 def test_without_a_batch(generator, dtype, tokens):
@@ -121,7 +138,11 @@ def test_tokens_first(generator, dtype, tokens):
 def test_any_strides_and_out(generator, dtype, tokens):
     layer = headwise.MultiHeadAttention(EMBED, HEADS, **Weights(generator, dtype).packed())
     expected = layer(tokens)
-    for view in (tokens[:, ::-1, ::-1].copy()[:, ::-1, ::-1], np.asfortranarray(tokens), np.repeat(tokens, 2, axis=2)[..., ::2]):
+    for view in (
+        tokens[:, ::-1, ::-1].copy()[:, ::-1, ::-1],
+        np.asfortranarray(tokens),
+        np.repeat(tokens, 2, axis=2)[..., ::2],
+    ):
         np.testing.assert_array_equal(layer(view), expected)
     out = np.zeros((2, 10, 5), dtype).swapaxes(1, 2)
     assert layer(tokens, out=out) is out
@@ -162,7 +183,12 @@ def test_weights_are_views(generator, dtype, tokens):
     ],
 )
 def test_bad_layers(kind, named, change):
-    arrays = dict(in_proj_weight=np.ones((36, 12)), in_proj_bias=np.ones(36), out_proj_weight=np.ones((10, 12)), out_proj_bias=np.ones(10))
+    arrays = dict(
+        in_proj_weight=np.ones((36, 12)),
+        in_proj_bias=np.ones(36),
+        out_proj_weight=np.ones((10, 12)),
+        out_proj_bias=np.ones(10),
+    )
     arguments = dict(embed_dim=EMBED, num_heads=HEADS, **arrays)
     arguments.update(change)
     with pytest.raises(kind, match=named):
@@ -189,7 +215,9 @@ def test_bad_layers(kind, named, change):
     ],
 )
 def test_bad_calls(kind, named, call):
-    layer = headwise.MultiHeadAttention(EMBED, HEADS, in_proj_weight=np.ones((36, 12)), out_proj_weight=np.ones((10, 12)))
+    layer = headwise.MultiHeadAttention(
+        EMBED, HEADS, in_proj_weight=np.ones((36, 12)), out_proj_weight=np.ones((10, 12))
+    )
     arguments = {"query": np.ones((2, 5, 12)), **call}
     with pytest.raises(kind, match=named):
         layer(arguments.pop("query"), **arguments)

@@ -31,7 +31,11 @@ def test_shards_give_the_whole(generator, dtype):
         (TypeError, r"parts\[0\]", [(np.ones((1, 1, 1, 1)),)]),
         (TypeError, r"parts\[0\]\[1\]", [(np.ones((1, 1, 1, 1)), "x")]),
         (ValueError, r"parts\[0\]\[0\]", [(np.ones((1, 1, 1)), np.ones((1, 1, 1)))]),
-        (TypeError, r"parts\[1\]\[0\]", [(np.ones((1, 1, 1, 1)), np.ones((1, 1, 1))), (np.ones((1, 1, 1, 1), "f"), np.ones((1, 1, 1)))]),
+        (
+            TypeError,
+            r"parts\[1\]\[0\]",
+            [(np.ones((1, 1, 1, 1)), np.ones((1, 1, 1))), (np.ones((1, 1, 1, 1), "f"), np.ones((1, 1, 1)))],
+        ),
         (ValueError, r"parts\[0\]", [(np.ones((1, 1, 2, 1)), np.ones((1, 1, 1)))]),
     ],
 )

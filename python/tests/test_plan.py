@@ -26,8 +26,9 @@ def test_a_plan_computes_what_attention_computes(arrays, dtype):
 def test_fewer_keys_than_planned(arrays, dtype):
     plan = headwise.AttentionPlan(**EXTENTS, dtype=dtype)
     query, key, value = arrays
-    np.testing.assert_array_equal(plan.run(query, key[:, :, :4], value[:, :, :4]),
-                                  headwise.attention(query, key[:, :, :4], value[:, :, :4]))
+    np.testing.assert_array_equal(
+        plan.run(query, key[:, :, :4], value[:, :, :4]), headwise.attention(query, key[:, :, :4], value[:, :, :4])
+    )
 
 
 def test_out(arrays, dtype):

@@ -109,7 +109,9 @@ def test_pictures_are_the_same_every_time(trained, tmp_path):
 def test_shapes_and_labels_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"weights has shape \(3,\), expected \(queries, keys\)"):
         headwise.plot.head([1, 0, 0])
-    with pytest.raises(ValueError, match=r"weights has shape \(0, 2, 2\), expected \(heads, queries, keys\), not empty"):
+    with pytest.raises(
+        ValueError, match=r"weights has shape \(0, 2, 2\), expected \(heads, queries, keys\), not empty"
+    ):
         headwise.plot.heads(np.zeros((0, 2, 2)))
     with pytest.raises(ValueError, match=r"tokens has 1 labels, expected one per query \(2\)"):
         headwise.plot.head([[1, 0], [0, 1]], ["a"])

@@ -10,7 +10,11 @@ def rotated(x, positions, layout, rotary_dim, base):
     half = rotary_dim // 2
     angles = positions[..., np.newaxis] * np.longdouble(base) ** (-2 * np.arange(half) / np.longdouble(rotary_dim))
     cosine, sine = np.cos(angles)[:, np.newaxis], np.sin(angles)[:, np.newaxis]
-    first, second = (slice(0, half), slice(half, rotary_dim)) if layout == "half_split" else (slice(0, rotary_dim, 2), slice(1, rotary_dim, 2))
+    first, second = (
+        (slice(0, half), slice(half, rotary_dim))
+        if layout == "half_split"
+        else (slice(0, rotary_dim, 2), slice(1, rotary_dim, 2))
+    )
     y = x.astype(np.longdouble)
     a, b = y[..., first].copy(), y[..., second].copy()
     y[..., first], y[..., second] = a * cosine - b * sine, a * sine + b * cosine

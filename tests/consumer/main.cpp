@@ -1,7 +1,10 @@
-// Uses the library as a user would: attention (kernels, OpenMP) and a projection (BLAS) with results known by heart.
+// Uses the library as a user would: attention (kernels, OpenMP) and a projection (BLAS) with results known by heart, and
+// facts of build_info() given as arguments, such as threading=serial.
 #include <array>
 #include <cmath>
 #include <iostream>
+#include <string>
+#include <vector>
 
 #include "headwise/headwise.hpp"
 
@@ -29,12 +32,24 @@ bool projection_is_right() {
   return output[0] == 7 && output[1] == 10;
 }
 
+bool facts_are_right(const std::vector<std::string>& expected) {
+  const headwise::BuildInfo info = headwise::build_info();
+  const std::vector<std::string> facts{"threading=" + info.threading, "blas_threading=" + info.blas_threading};
+  bool right = true;
+  for (const std::string& fact : expected) {
+    if (fact == facts[0] || fact == facts[1]) continue;
+    std::cout << "expected " << fact << ", built with " << facts[0] << " and " << facts[1] << '\n';
+    right = false;
+  }
+  return right;
+}
+
 }  // namespace
 
-int main() {
+int main(int count, char** arguments) {
   const bool attention = attention_is_right();
   const bool projection = projection_is_right();
   std::cout << "headwise " << headwise::version() << ", " << headwise::active_isa() << ": attention "
             << (attention ? "right" : "wrong") << ", projection " << (projection ? "right" : "wrong") << '\n';
-  return attention && projection ? 0 : 1;
+  return attention && projection && facts_are_right({arguments + 1, arguments + count}) ? 0 : 1;
 }
