@@ -11,6 +11,7 @@
 #include "kernels/dispatch.hpp"
 #include "plan/tile_plan.hpp"
 #include "platform/parallel.hpp"
+#include "platform/task_environment.hpp"
 #include "platform/workspace.hpp"
 
 namespace headwise {
@@ -151,6 +152,7 @@ void AttentionPlan<T, KV>::run(const AttentionArguments<T, KV>& arguments, std::
   if (has_no_rows(shape_)) return;
   const bool rows_only = !arguments.logsumexp && !arguments.weights && !arguments.mean_weights && !arguments.scores;
   if (shape_.value_dim == 0 && rows_only) return;
+  const detail::TaskEnvironment environment;  // the default scale is computed here
   AttentionShape shape = shape_;
   // A ragged call and one over runs know their own lengths; else the key view tells this call's.
   if (arguments.query_starts.empty() && arguments.key_runs.empty()) shape.key_length = arguments.key.extent(2);

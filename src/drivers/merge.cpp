@@ -7,7 +7,7 @@
 #include <limits>
 #include <vector>
 
-#include "platform/floating_point_mode.hpp"
+#include "platform/task_environment.hpp"
 
 namespace headwise::detail {
 namespace {
@@ -77,7 +77,7 @@ void run_merge(std::span<const PartialAttention<T>> parts, const TensorView<T, 4
   };
   std::vector<WeightedRow<T>> rows;
   rows.reserve(parts.size());
-  const DefaultFloatingPointMode mode;
+  const TaskEnvironment environment;
   for (std::int64_t b = 0; b < batch; ++b) {
     for (std::int64_t h = 0; h < num_heads; ++h) {
       for (std::int64_t i = 0; i < query_length; ++i) {

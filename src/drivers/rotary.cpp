@@ -48,7 +48,7 @@ RowRotation<T>::RowRotation(const RotaryOptions& options, std::int64_t dim, cons
     turns_.push_back({std::nullopt, carver.take<T>(count), carver.take<T>(count)});
   }
   if (table) return;
-  const DefaultFloatingPointMode mode;
+  const TaskEnvironment environment;
   for (std::int64_t i = 0; i < pairs_; ++i) {
     frequencies_[i] = std::pow(options.base, -static_cast<double>(i) / static_cast<double>(pairs_));
   }

@@ -1,15 +1,17 @@
 #include "platform/blas.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cblas.h>
 #include <limits>
+#include <optional>
 #include <stdexcept>
 
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 
-#include "platform/floating_point_mode.hpp"
+#include "platform/task_environment.hpp"
 
 namespace headwise::detail {
 namespace {
@@ -33,6 +35,37 @@ class ThreadLimit {
  private:
 #ifdef _OPENMP
   int before_;
+#endif
+};
+
+/// Puts the threads that BLAS will use beside this one into a TaskEnvironment, as far as they are OpenMP's: they keep
+/// the mode of the thread that once created them. Needed where this thread was in an odd mode; else they are taken to
+/// be in the default one, as headwise creates them: visiting them would cost small products more than they take.
+class TeamEnvironment {
+ public:
+#ifdef _OPENMP
+  TeamEnvironment() : threads_(std::min(omp_get_max_threads(), most_threads)) {
+    omp_set_num_threads(threads_);
+    if (threads_ == 1) return;
+#pragma omp parallel num_threads(threads_)
+    environments_[static_cast<std::size_t>(omp_get_thread_num())].emplace();
+  }
+  ~TeamEnvironment() {
+    if (threads_ == 1) return;
+#pragma omp parallel num_threads(threads_)
+    environments_[static_cast<std::size_t>(omp_get_thread_num())].reset();
+  }
+#else
+  TeamEnvironment() {}
+#endif
+  TeamEnvironment(const TeamEnvironment&) = delete;
+  TeamEnvironment& operator=(const TeamEnvironment&) = delete;
+
+ private:
+#ifdef _OPENMP
+  static constexpr int most_threads = 256;  // in such a mode: there is no memory to ask for in the middle of a call
+  int threads_;
+  std::array<std::optional<TaskEnvironment>, most_threads> environments_;
 #endif
 };
 
@@ -73,7 +106,9 @@ void gemm(const GemmArguments<T>& arguments, int num_threads) {
   check_stride("c_stride", arguments.c_stride, arguments.columns);
 
   const ThreadLimit limit(num_threads);
-  const DefaultFloatingPointMode mode;  // of this thread; the others have the mode they were made with
+  const TaskEnvironment environment;
+  std::optional<TeamEnvironment> team;
+  if (environment.changes()) team.emplace();
   const CBLAS_TRANSPOSE b_order = arguments.b_transposed ? CblasTrans : CblasNoTrans;
   // Strides within the limit bound columns and inner too; only the rows can be too many for one call.
   const std::int64_t most_rows = max_leading_dimension();

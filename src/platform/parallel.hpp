@@ -8,7 +8,7 @@
 #include <omp.h>
 #endif
 
-#include "platform/floating_point_mode.hpp"
+#include "platform/task_environment.hpp"
 
 namespace headwise::detail {
 
@@ -22,16 +22,17 @@ inline int default_num_threads() {
 }
 
 /// Calls task(thread, index) once for every index in [0, count), on at most num_threads threads; `thread` is in
-/// [0, num_threads). Indices are handed out in order. Tasks run in the default floating-point mode, must not throw and
-/// must not depend on the thread. One thread or one task enters no parallel region.
+/// [0, num_threads). Indices are handed out in order. Tasks run in a TaskEnvironment, must not throw and must not
+/// depend on the thread. One thread or one task enters no parallel region.
 template <class Task>
 void parallel_for(int num_threads, std::int64_t count, const Task& task) {
   const int threads = static_cast<int>(std::min<std::int64_t>(num_threads, count));
+  const TaskEnvironment caller;  // also what threads start with that are made here
 #if defined(_OPENMP)
   if (threads > 1) {
 #pragma omp parallel num_threads(threads)
     {
-      const DefaultFloatingPointMode mode;
+      const TaskEnvironment environment;  // of a thread that was there before
       const int thread = omp_get_thread_num();
 #pragma omp for schedule(dynamic, 1)
       for (std::int64_t index = 0; index < count; ++index) task(thread, index);
@@ -40,7 +41,6 @@ void parallel_for(int num_threads, std::int64_t count, const Task& task) {
   }
 #endif
   (void)threads;
-  const DefaultFloatingPointMode mode;
   for (std::int64_t index = 0; index < count; ++index) task(0, index);
 }
 

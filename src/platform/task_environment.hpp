@@ -1,6 +1,7 @@
-// The floating-point environment of a task.
+// What a task computes in: the floating-point mode, and errno, which mathematical functions set.
 #pragma once
 
+#include <cerrno>
 #include <cstdint>
 
 #if defined(__SSE2__)
@@ -10,17 +11,21 @@
 namespace headwise::detail {
 
 /// While it lives, this thread rounds to nearest and keeps subnormals, whatever the caller chose; exception masks stay.
-/// Results therefore have the same bits in every mode. Restores the control bits; sticky flags may be set.
-class DefaultFloatingPointMode {
+/// Results therefore have the same bits in every mode. Restores the control bits and errno; sticky flags may be set.
+class TaskEnvironment {
  public:
-  DefaultFloatingPointMode() : saved_(read()) {
-    if ((saved_ & changed_bits) != 0) write(saved_ & ~changed_bits);
+  TaskEnvironment() : control_(read()), errno_(errno) {
+    if (changes()) write(control_ & ~changed_bits);
   }
-  ~DefaultFloatingPointMode() {
-    if ((saved_ & changed_bits) != 0) write((read() & ~changed_bits) | (saved_ & changed_bits));
+  ~TaskEnvironment() {
+    if (changes()) write((read() & ~changed_bits) | (control_ & changed_bits));
+    errno = errno_;
   }
-  DefaultFloatingPointMode(const DefaultFloatingPointMode&) = delete;
-  DefaultFloatingPointMode& operator=(const DefaultFloatingPointMode&) = delete;
+  TaskEnvironment(const TaskEnvironment&) = delete;
+  TaskEnvironment& operator=(const TaskEnvironment&) = delete;
+
+  /// Whether the thread was in another mode before.
+  bool changes() const { return (control_ & changed_bits) != 0; }
 
  private:
 #if defined(__SSE2__)
@@ -41,7 +46,8 @@ class DefaultFloatingPointMode {
 #error "headwise needs x86-64 or aarch64"
 #endif
 
-  Register saved_;
+  Register control_;
+  int errno_;
 };
 
 }  // namespace headwise::detail
