@@ -1,36 +1,31 @@
 #include "platform/blas.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cblas.h>
 #include <limits>
-#include <optional>
 #include <stdexcept>
 
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 
-#include "platform/task_environment.hpp"
+#include "platform/parallel.hpp"
 
 namespace headwise::detail {
 namespace {
 
-/// Limits the threads of BLAS calls made by this thread, by the thread's own OpenMP limit: that is what an OpenBLAS
-/// built on OpenMP reads at each call. openblas_set_num_threads would change the whole process and not last.
-class ThreadLimit {
+/// While it lives, BLAS called by this thread uses no other: an OpenBLAS built on OpenMP reads the thread's own OpenMP
+/// limit at each call. openblas_set_num_threads would change the whole process and not last.
+class OneThread {
  public:
 #ifdef _OPENMP
-  explicit ThreadLimit(int num_threads) : before_(omp_get_max_threads()) {
-    // OpenBLAS keeps a buffer per thread, so an absurd number must not reach it.
-    if (num_threads > 0) omp_set_num_threads(std::min(num_threads, std::max(before_, omp_get_num_procs())));
-  }
-  ~ThreadLimit() { omp_set_num_threads(before_); }
+  OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~OneThread() { omp_set_num_threads(before_); }
 #else
-  explicit ThreadLimit(int) {}
+  OneThread() {}
 #endif
-  ThreadLimit(const ThreadLimit&) = delete;
-  ThreadLimit& operator=(const ThreadLimit&) = delete;
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
 
  private:
 #ifdef _OPENMP
@@ -38,36 +33,26 @@ class ThreadLimit {
 #endif
 };
 
-/// Puts the threads that BLAS will use beside this one into a TaskEnvironment, as far as they are OpenMP's: they keep
-/// the mode of the thread that once created them. Needed where this thread was in an odd mode; else they are taken to
-/// be in the default one, as headwise creates them: visiting them would cost small products more than they take.
-class TeamEnvironment {
- public:
-#ifdef _OPENMP
-  TeamEnvironment() : threads_(std::min(omp_get_max_threads(), most_threads)) {
-    omp_set_num_threads(threads_);
-    if (threads_ == 1) return;
-#pragma omp parallel num_threads(threads_)
-    environments_[static_cast<std::size_t>(omp_get_thread_num())].emplace();
-  }
-  ~TeamEnvironment() {
-    if (threads_ == 1) return;
-#pragma omp parallel num_threads(threads_)
-    environments_[static_cast<std::size_t>(omp_get_thread_num())].reset();
-  }
-#else
-  TeamEnvironment() {}
-#endif
-  TeamEnvironment(const TeamEnvironment&) = delete;
-  TeamEnvironment& operator=(const TeamEnvironment&) = delete;
+/// Multiply-adds below which threads do not pay, as in attention.
+constexpr double serial_products = 1e6;
 
- private:
+/// Parts of a product along its longer side begin at multiples of this, which those of BLAS's kernels divide.
+constexpr std::int64_t part_unit = 32;
+
+template <class T>
+int threads_of(const GemmArguments<T>& arguments, int num_threads) {
+  const double products = static_cast<double>(arguments.rows) * static_cast<double>(arguments.columns) *
+                          static_cast<double>(arguments.inner);
+  // An OpenBLAS on pthreads has threads of its own, which take part in every call.
+  if (products < serial_products || openblas_get_parallel() == OPENBLAS_THREAD) return 1;
 #ifdef _OPENMP
-  static constexpr int most_threads = 256;  // in such a mode: there is no memory to ask for in the middle of a call
-  int threads_;
-  std::array<std::optional<TaskEnvironment>, most_threads> environments_;
+  // OpenBLAS keeps a buffer per thread, so an absurd number must not reach it.
+  const int most = std::max(omp_get_max_threads(), omp_get_num_procs());
+#else
+  const int most = 1;
 #endif
-};
+  return num_threads > 0 ? std::min(num_threads, most) : default_num_threads();
+}
 
 // OpenBLAS reports a bad leading dimension by a line on the terminal and leaves C as it was.
 void check_stride(const char* name, std::int64_t stride, std::int64_t row_length) {
@@ -105,20 +90,29 @@ void gemm(const GemmArguments<T>& arguments, int num_threads) {
   check_stride("b_stride", arguments.b_stride, arguments.b_transposed ? arguments.inner : arguments.columns);
   check_stride("c_stride", arguments.c_stride, arguments.columns);
 
-  const ThreadLimit limit(num_threads);
-  const TaskEnvironment environment;
-  std::optional<TeamEnvironment> team;
-  if (environment.changes()) team.emplace();
-  const CBLAS_TRANSPOSE b_order = arguments.b_transposed ? CblasTrans : CblasNoTrans;
+  // Threads are headwise's, each with a part of the product, not OpenBLAS's: those serve one call at a time in the
+  // whole process while others wait without sleeping, which takes minutes where 64 threads call; and they compute in
+  // whatever floating-point mode they were created.
+  const int threads = threads_of(arguments, num_threads);
+  const bool by_rows = arguments.rows >= arguments.columns;
+  const std::int64_t length = by_rows ? arguments.rows : arguments.columns;
+  const std::int64_t units = (length + part_unit - 1) / part_unit;
   // Strides within the limit bound columns and inner too; only the rows can be too many for one call.
-  const std::int64_t most_rows = max_leading_dimension();
-  for (std::int64_t row = 0; row < arguments.rows; row += most_rows) {
-    call_blas(b_order, static_cast<blasint>(std::min(most_rows, arguments.rows - row)),
-              static_cast<blasint>(arguments.columns), static_cast<blasint>(arguments.inner),
-              arguments.a + row * arguments.a_stride, static_cast<blasint>(arguments.a_stride), arguments.b,
+  const std::int64_t most = max_leading_dimension() / part_unit * part_unit;
+  const std::int64_t part = std::min((units + threads - 1) / threads * part_unit, most);
+  const std::int64_t parts = length == 0 ? 0 : (length + part - 1) / part;
+  parallel_for(threads, parts, [&](int, std::int64_t index) {
+    const OneThread limit;
+    const std::int64_t begin = index * part, count = std::min(part, length - begin);
+    const std::int64_t row = by_rows ? begin : 0, column = by_rows ? 0 : begin;
+    call_blas(arguments.b_transposed ? CblasTrans : CblasNoTrans,
+              static_cast<blasint>(by_rows ? count : arguments.rows),
+              static_cast<blasint>(by_rows ? arguments.columns : count), static_cast<blasint>(arguments.inner),
+              arguments.a + row * arguments.a_stride, static_cast<blasint>(arguments.a_stride),
+              arguments.b + column * (arguments.b_transposed ? arguments.b_stride : 1),
               static_cast<blasint>(arguments.b_stride), arguments.accumulate ? T(1) : T(0),
-              arguments.c + row * arguments.c_stride, static_cast<blasint>(arguments.c_stride));
-  }
+              arguments.c + row * arguments.c_stride + column, static_cast<blasint>(arguments.c_stride));
+  });
 }
 
 template void gemm<float>(const GemmArguments<float>&, int);

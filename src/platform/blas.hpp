@@ -25,8 +25,9 @@ struct GemmArguments {
   bool accumulate = false;  ///< false: what C held, NaN too, has no effect
 };
 
-/// Computes the product with at most num_threads threads (0 = what OpenMP would use). The OpenMP state of the calling
-/// thread is the same afterwards. A BLAS built on pthread ignores num_threads. Call it outside parallel regions.
+/// Computes the product with at most num_threads threads (0 = what OpenMP would use), in parts that depend on the sizes
+/// and num_threads alone. The OpenMP state of the calling thread is the same afterwards. A BLAS built on pthread ignores
+/// num_threads and uses its own threads.
 /// \throws std::invalid_argument naming the stride that is shorter than its row or beyond max_leading_dimension().
 template <class T>
 void gemm(const GemmArguments<T>& arguments, int num_threads);
