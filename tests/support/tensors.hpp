@@ -109,8 +109,11 @@ std::array<std::int64_t, Rank> strides_of(Layout layout, const std::array<std::i
     case Layout::off_by_one: break;
     case Layout::bshd:
     case Layout::packed_qkv:
-      std::swap(padded[1], padded[2]);
-      return View::contiguous(nullptr, padded).transposed(1, 2).strides;
+      if constexpr (Rank >= 3) {
+        std::swap(padded[1], padded[2]);
+        return View::contiguous(nullptr, padded).transposed(1, 2).strides;
+      }
+      break;  // a matrix has no heads
     case Layout::row_gaps: padded.back() += 3; break;
     case Layout::feature_stride_2: padded.back() *= 2; break;
     case Layout::negative_strides: break;
