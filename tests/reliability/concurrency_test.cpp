@@ -15,6 +15,7 @@
 
 #include "headwise/runtime.hpp"
 #include "reliability/library_calls.hpp"
+#include "support/environment.hpp"
 
 #if defined(_OPENMP)
 #include <omp.h>
@@ -52,8 +53,8 @@ TEST_CASE("concurrency: any number of threads gives the same bits, also absurd o
   }
 }
 
-TEST_CASE("concurrency: 64 threads at once, in the same call and in different ones") {
-  constexpr std::size_t callers = 64;
+TEST_CASE("concurrency: 64 threads at once (8 where programs are slow), in the same call and in different ones") {
+  const std::size_t callers = reduced_grid() ? 8 : 64;
   const std::vector<LibraryCall> calls = library_calls();
   const std::vector<CallOutputs> expected = outputs_of_all(calls);
   for (const bool same_call : {true, false}) {
@@ -144,8 +145,8 @@ TEST_CASE("concurrency: a call with one thread creates none, the layer's project
     if (!call.uses_blas || build_info().blas_threading != "pthread") CHECK(threads_created(call, 1) == 0);
     created_by_two += threads_created(call, 2);
   }
-#if defined(_OPENMP)
-  // Two threads are seen where they may be: the check is not blind. (LLVM's runtime has threads in reserve.)
+#if defined(_OPENMP) && !defined(__clang__)
+  // Two threads are seen where they may be: the check is not blind. (LLVM's OpenMP has some in reserve.)
   if (omp_get_thread_limit() > 1) CHECK(created_by_two > 0);
 #endif
 }
