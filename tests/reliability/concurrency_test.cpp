@@ -30,12 +30,12 @@ std::vector<CallOutputs> outputs_of_all(const std::vector<LibraryCall>& calls) {
   return outputs;
 }
 
-/// Number of calls whose outputs are not the expected ones, beginning with the given call.
+/// Number of calls whose outputs are not the expected ones; of all calls, or of every `step`th from `first` on.
 std::size_t count_differences(const std::vector<LibraryCall>& calls, const std::vector<CallOutputs>& expected,
-                              int num_threads, std::size_t first = 0) {
+                              int num_threads, std::size_t first = 0, std::size_t step = 1) {
   std::size_t differences = 0;
   CallOutputs outputs;
-  for (std::size_t n = 0; n < calls.size(); ++n) {
+  for (std::size_t n = 0; n < calls.size(); n += step) {
     const std::size_t at = (first + n) % calls.size();
     outputs.reset();
     calls[at].run(outputs, num_threads);
@@ -65,7 +65,7 @@ TEST_CASE("concurrency: 64 threads at once (8 where programs are slow), in the s
       threads.emplace_back([&, caller] {
         begin.arrive_and_wait();
         const int num_threads = 1 + static_cast<int>(caller % 2);
-        differences += count_differences(calls, expected, num_threads, same_call ? 0 : caller);
+        differences += count_differences(calls, expected, num_threads, same_call ? 0 : caller, 4);
       });
     }
     for (std::thread& thread : threads) thread.join();

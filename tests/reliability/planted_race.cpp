@@ -3,8 +3,10 @@
 // is blind, or reports what is no race.
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <iostream>
 #include <span>
+#include <stdexcept>
 #include <string_view>
 #include <thread>
 #include <vector>
@@ -24,13 +26,9 @@ struct Caller {
   }
 };
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  const std::string_view mode = argc == 2 ? argv[1] : "";
+void run(std::string_view mode) {
   if (mode != "none" && mode != "threads" && mode != "openmp") {
-    std::cerr << "planted_race <none | threads | openmp>\n";
-    return 2;
+    throw std::invalid_argument("planted_race <none | threads | openmp>");
   }
   const headwise::AttentionPlan<float> plan({1, 2, 2, 64, 64, 16, 16}, {.num_threads = 1});
   const std::size_t bytes = (plan.workspace_bytes() + 63) / 64 * 64;
@@ -51,5 +49,16 @@ int main(int argc, char** argv) {
 #pragma omp parallel for num_threads(2)
     for (int caller = 0; caller < 2; ++caller) call(static_cast<std::size_t>(caller));
   }
-  std::cout << "done\n";
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    run(argc == 2 ? argv[1] : "");
+    std::cout << "done\n";
+  } catch (const std::exception& error) {
+    std::cerr << error.what() << '\n';
+    return 2;
+  }
 }
