@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <optional>
-#include <regex>
 #include <set>
 #include <span>
 #include <sstream>
@@ -24,19 +24,41 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The string literals of a source as they are written, adjacent ones joined; not those of #include lines and comments.
-std::vector<std::string> literals_of(const fs::path& path) {
-  std::ifstream file(path);
-  std::string text;
-  for (std::string line; std::getline(file, line);) {
-    if (line.find_first_not_of(' ') != std::string::npos && line[line.find_first_not_of(' ')] == '#') continue;
-    text += std::regex_replace(line, std::regex("(^|[^:\"])//.*"), "$1") + '\n';
-  }
-  text = std::regex_replace(text, std::regex("\"\\s*\n\\s*\""), "");
-  const std::regex literal("\"((?:[^\"\\\\\n]|\\\\.)*)\"");
+std::string text_of(const fs::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+/// The string literals of a source as they are written, adjacent ones joined; not those of comments and of lines for
+/// the preprocessor.
+std::vector<std::string> literals_of(const std::string& text) {
   std::vector<std::string> literals;
-  for (std::sregex_iterator match(text.begin(), text.end(), literal), end; match != end; ++match) {
-    literals.push_back((*match)[1]);
+  bool line_begins = true, joins = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == '\n' || c == ' ') {
+      line_begins = line_begins || c == '\n';
+      continue;
+    }
+    if ((line_begins && c == '#') || text.compare(i, 2, "//") == 0) {
+      i = std::min(text.find('\n', i), text.size()) - 1;
+    } else if (c == '\'' && text.compare(i, 3, "'\"'") == 0) {
+      i += 2;
+    } else if (c == '"') {
+      std::string literal;
+      for (++i; i < text.size() && text[i] != '"'; ++i) {
+        literal += text[i];
+        if (text[i] == '\\' && i + 1 < text.size()) literal += text[++i];
+      }
+      if (joins) {
+        literals.back() += literal;
+      } else {
+        literals.push_back(literal);
+      }
+    }
+    joins = c == '"';
+    line_begins = false;
   }
   return literals;
 }
@@ -46,16 +68,18 @@ std::vector<std::string> literals_under(const fs::path& folder) {
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     const std::string extension = entry.path().extension();
     if (extension != ".cpp" && extension != ".hpp" && extension != ".txt") continue;
-    for (std::string& literal : literals_of(entry.path())) literals.push_back(std::move(literal));
+    for (std::string& literal : literals_of(text_of(entry.path()))) literals.push_back(std::move(literal));
   }
   return literals;
 }
 
 /// Whether a source can refuse an argument.
-bool refuses(const fs::path& path) {
-  std::ostringstream text;
-  text << std::ifstream(path).rdbuf();
-  return std::regex_search(text.str(), std::regex("refuse|throw std::"));
+bool refuses(const std::string& text) {
+  return text.find("refuse") != std::string::npos || text.find("throw std::") != std::string::npos;
+}
+
+bool has_letter(const std::string& text) {
+  return std::any_of(text.begin(), text.end(), [](char c) { return (c | 32) >= 'a' && (c | 32) <= 'z'; });
 }
 
 /// What the library can say: pieces of text from the files that refuse arguments.
@@ -65,9 +89,11 @@ std::set<std::string> pieces_of_texts() {
   std::set<std::string> pieces;
   for (const char* folder : {"include", "src"}) {
     for (const auto& entry : fs::recursive_directory_iterator(source / folder)) {
-      if (!entry.is_regular_file() || !refuses(entry.path())) continue;
-      for (const std::string& piece : literals_of(entry.path())) {
-        if (std::regex_search(piece, std::regex("[A-Za-z]")) && !others.contains(piece)) pieces.insert(piece);
+      if (!entry.is_regular_file()) continue;
+      const std::string text = text_of(entry.path());
+      if (!refuses(text)) continue;
+      for (const std::string& piece : literals_of(text)) {
+        if (has_letter(piece) && !others.contains(piece)) pieces.insert(piece);
       }
     }
   }
