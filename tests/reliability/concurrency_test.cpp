@@ -139,7 +139,7 @@ std::size_t threads_created(const LibraryCall& call, int num_threads) {
 }
 
 TEST_CASE("concurrency: a call with one thread creates none, the layer's projections neither") {
-  std::size_t created_by_two = 0;
+  [[maybe_unused]] std::size_t created_by_two = 0;
   for (const LibraryCall& call : library_calls()) {
     CAPTURE(call.name);
     if (!call.uses_blas || build_info().blas_threading != "pthread") CHECK(threads_created(call, 1) == 0);
