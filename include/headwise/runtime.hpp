@@ -28,7 +28,7 @@ struct BuildInfo {
   std::string threading;       ///< "openmp" or "serial"
   std::string blas;            ///< configuration string of the BLAS that is loaded now
   std::string blas_core;       ///< the core its kernels are for, e.g. "SkylakeX"
-  std::string blas_threading;  ///< "openmp", "pthread" or "serial"; with pthread num_threads does not reach projections
+  std::string blas_threading;  ///< "openmp", "pthread" or "serial"; num_threads reaches projections with openmp alone
 };
 
 /// The facts above, read anew at each call.

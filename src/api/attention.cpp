@@ -134,7 +134,7 @@ std::size_t AttentionPlan<T, KV>::workspace_bytes() const {
   if (has_no_rows(shape_)) return 0;
   const std::size_t decode = detail::decode_workspace_bytes(shape_, *kernels_, options_.num_threads);
   const std::size_t prefill = detail::prefill_workspace_bytes(shape_, *kernels_, options_.num_threads);
-  return std::max(decode, prefill) + saved_bytes<T>(shape_);
+  return detail::workspace_mark_bytes + std::max(decode, prefill) + saved_bytes<T>(shape_);
 }
 
 template <class T, class KV>

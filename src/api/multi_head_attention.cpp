@@ -111,7 +111,7 @@ template <class T>
 std::size_t MultiHeadAttention<T>::workspace_bytes() const {
   detail::Carver measure;
   carve(measure, shape_, weights_, plan_.workspace_bytes());
-  return measure.used();
+  return detail::workspace_mark_bytes + measure.used();
 }
 
 template <class T>

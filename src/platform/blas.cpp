@@ -43,8 +43,9 @@ template <class T>
 int threads_of(const GemmArguments<T>& arguments, int num_threads) {
   const double products = static_cast<double>(arguments.rows) * static_cast<double>(arguments.columns) *
                           static_cast<double>(arguments.inner);
-  // An OpenBLAS on pthreads has threads of its own, which take part in every call.
-  if (products < serial_products || openblas_get_parallel() == OPENBLAS_THREAD) return 1;
+  // An OpenBLAS on pthreads has threads of its own, which take part in every call. One without threads may have been
+  // built without the locks that calls at the same time need.
+  if (products < serial_products || openblas_get_parallel() != OPENBLAS_OPENMP) return 1;
 #ifdef _OPENMP
   // OpenBLAS keeps a buffer per thread, so an absurd number must not reach it.
   const int most = std::max(omp_get_max_threads(), omp_get_num_procs());

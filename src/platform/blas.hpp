@@ -26,8 +26,8 @@ struct GemmArguments {
 };
 
 /// Computes the product with at most num_threads threads (0 = what OpenMP would use), in parts that depend on the sizes
-/// and num_threads alone. The OpenMP state of the calling thread is the same afterwards. A BLAS built on pthread ignores
-/// num_threads and uses its own threads.
+/// and num_threads alone. The OpenMP state of the calling thread is the same afterwards. A BLAS built on pthread has
+/// its own threads and ignores num_threads, one without threads is called on one.
 /// \throws std::invalid_argument naming the stride that is shorter than its row or beyond max_leading_dimension().
 template <class T>
 void gemm(const GemmArguments<T>& arguments, int num_threads);

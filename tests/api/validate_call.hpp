@@ -5,9 +5,12 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -146,9 +149,16 @@ struct Case {
   }
 };
 
-/// Checks that every case is refused with its text by the checks themselves and by a plan, with memory untouched.
+/// Checks that every case is refused with its text by the checks themselves and by a plan, with memory and workspace
+/// untouched.
 template <class T>
 void expect_refusals(const std::vector<Case<T>>& cases) {
+  struct alignas(64) Workspace {
+    std::array<std::byte, 1 << 16> bytes;
+    bool operator==(const Workspace&) const = default;
+  };
+  const auto untouched = std::make_unique<Workspace>(), workspace = std::make_unique<Workspace>();
+  untouched->bytes.fill(std::byte{0xa5});
   for (const Case<T>& wrong : cases) {
     Call<T> call;
     wrong.edit(call);
@@ -156,7 +166,13 @@ void expect_refusals(const std::vector<Case<T>>& cases) {
     CHECK(refusal([&call] { call.validate(); }) == expected);
 
     const std::vector<T> before = call.memory;
-    CHECK(refusal([&call] { AttentionPlan<T>(call.shape, call.options).run(call.arguments); }) == expected);
+    const auto run_with = [&call](std::span<std::byte> given) {
+      return refusal([&] { AttentionPlan<T>(call.shape, call.options).run(call.arguments, given); });
+    };
+    *workspace = *untouched;
+    CHECK(run_with({}) == expected);
+    CHECK(run_with(workspace->bytes) == expected);
+    CHECK(*workspace == *untouched);
     CHECK(std::memcmp(before.data(), call.memory.data(), before.size() * sizeof(T)) == 0);
   }
 }

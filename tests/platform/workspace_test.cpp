@@ -1,8 +1,13 @@
 // Scratch memory: laying out twice gives the same answer, arrays are aligned and apart.
 #include <doctest/doctest.h>
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <span>
 #include <vector>
 
 #include "platform/workspace.hpp"
@@ -65,10 +70,40 @@ TEST_CASE("workspace: an allocation of its own is aligned and writable, none for
   CHECK(Workspace({}, 0).data() == nullptr);
 }
 
+/// Whether the program survives that two calls use one workspace at a time.
+bool survives_sharing(std::span<std::byte> memory) {
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    if (std::freopen("/dev/null", "w", stderr) == nullptr) _exit(1);
+    {
+      const detail::Workspace first(memory, 64);
+      const detail::Workspace second(memory, 64);
+    }
+    _exit(0);
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  return WIFEXITED(status);
+}
+
+TEST_CASE("workspace: builds with assertions detect that two calls use one at a time") {
+  alignas(64) std::byte memory[128];
+#ifdef NDEBUG
+  CHECK(survives_sharing(memory));
+#else
+  CHECK_FALSE(survives_sharing(memory));
+#endif
+  const detail::Workspace first(std::span<std::byte>{}, 64);
+  { const detail::Workspace one_call(memory, 64); }
+  { const detail::Workspace next_call(memory, 64); }
+}
+
 TEST_CASE("workspace: the caller's memory is used where it is given") {
   std::vector<std::byte> given(256);
-  CHECK(Workspace(given, 256).data() == given.data());
-  CHECK(Workspace(given, 1).data() == given.data());
+  std::byte* behind_mark = given.data() + detail::workspace_mark_bytes;
+  CHECK(Workspace(given, 128).data() == behind_mark);
+  CHECK(Workspace(given, 1).data() == behind_mark);
 }
 
 }  // namespace

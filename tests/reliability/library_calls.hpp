@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -22,6 +23,8 @@ namespace headwise::test {
 /// does.
 class CallOutputs {
  public:
+  explicit CallOutputs(std::size_t bytes = std::size_t{4} << 20) : memory_(bytes, poison) {}
+
   /// A view of the next free memory.
   template <class T, int Rank>
   TensorView<T, Rank> take(const std::array<std::int64_t, Rank>& extents) {
@@ -33,11 +36,14 @@ class CallOutputs {
     return TensorView<T, Rank>::contiguous(reinterpret_cast<T*>(memory_.data() + begin), extents);
   }
 
-  /// Everything holds poison and is free again.
+  /// Everything is free again and holds poison.
   void reset() {
-    std::fill(memory_.begin(), memory_.end(), poison);
+    std::fill_n(memory_.begin(), used_, poison);
     used_ = 0;
   }
+
+  /// The memory that was taken.
+  std::span<const std::byte> written() const { return std::span(memory_).first(used_); }
 
   friend bool operator==(const CallOutputs& a, const CallOutputs& b) {
     return std::memcmp(a.memory_.data(), b.memory_.data(), a.memory_.size()) == 0;
@@ -45,7 +51,7 @@ class CallOutputs {
 
  private:
   static constexpr std::byte poison{0xa5};
-  std::vector<std::byte> memory_ = std::vector<std::byte>(std::size_t{1} << 22, poison);
+  std::vector<std::byte> memory_;
   std::size_t used_ = 0;
 };
 
