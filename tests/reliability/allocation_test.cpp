@@ -1,10 +1,14 @@
 // Allocations that fail: std::bad_alloc, nothing leaked, nothing written, and the next call works.
 #include <doctest/doctest.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <new>
 
+#include "headwise/attention.hpp"
 #include "reliability/allocations.hpp"
 #include "reliability/library_calls.hpp"
+#include "support/attention_case.hpp"
 
 namespace headwise::test {
 namespace {
@@ -68,6 +72,24 @@ TEST_CASE("allocation: attention makes one, the layer makes one, none of them is
     CAPTURE(call.name);
     CHECK(watched.made() <= (call.name.starts_with("rotary") ? 2 : 1));
     CHECK(watched.leaked() == 0);
+  }
+}
+
+TEST_CASE("allocation: attention with a workspace makes none") {
+  for (const std::int64_t queries : {1, 2, 70}) {
+    AttentionCase problem{.shape = {2, 4, 2, queries, 203, 40, 37}};
+    problem.logsumexp = problem.weights = problem.mean_weights = true;
+    problem.mask = problem.bias = Varies{};
+    problem.layout = Layout::feature_stride_2;
+    AttentionTensors<float> tensors(problem);
+    tensors.fill(1);
+    const AttentionArguments<float> arguments = tensors.arguments();
+    const AttentionPlan<float> plan(problem.shape, {.num_threads = 2});
+    const GuardedBuffer<std::uint8_t> memory(static_cast<std::int64_t>(plan.workspace_bytes()),
+                                             Placement::before_guard);
+    const WatchedAllocations watched;
+    plan.run(arguments, {reinterpret_cast<std::byte*>(memory.data()), plan.workspace_bytes()});
+    CHECK(watched.made() == 0);
   }
 }
 
