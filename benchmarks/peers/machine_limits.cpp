@@ -1,5 +1,5 @@
-// A limit of the machine here and now: floating-point operations a second of so many threads at once, in float or double,
-// or the bytes a second they read from memory.
+// A limit of the machine here and now: floating-point operations a second of so many threads at once, in float or
+// double, or the bytes a second they read from memory.
 //
 //     headwise_machine_limits THREADS float32|float64|read
 #include <cstddef>

@@ -116,7 +116,7 @@ def draw_shares(run: Run, threads: int, group: str) -> Figure | None:
         axes.set_xlabel("sequence length", color=_INK)
         _finish(axes)
     grid[0].set_ylabel("% of peak", color=_INK)
-    grid[-1].legend(frameon=False, loc="lower right")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 

@@ -34,7 +34,7 @@ template <class T>
 struct Projection {
   TensorView<const T, 2> weight = {};  ///< [inputs, outputs] or [outputs, inputs]; one stride is 1, the other positive
   WeightOrder order = WeightOrder::in_out;  ///< of the weight's axes
-  std::span<const T> bias = {};  ///< one value per output, or empty
+  std::span<const T> bias = {};             ///< one value per output, or empty
 
   /// Features of x.
   std::int64_t inputs() const { return weight.extent(order == WeightOrder::in_out ? 0 : 1); }

@@ -1,5 +1,8 @@
 """Models of transformers with attn_implementation="headwise" against "eager"."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -200,6 +203,19 @@ def test_weights_where_a_model_asks_for_them():
     assert weights.shape == (2, 4, 5, 6)
     assert torch.allclose(weights.sum(-1), torch.ones(2, 4, 5))
     assert torch.allclose((weights @ key.repeat_interleave(2, 1)).transpose(1, 2), output, atol=1e-5)
+
+
+@pytest.mark.parametrize("imports", ["import torch, headwise", "import headwise, torch"])
+def test_torch_and_headwise_share_one_openmp_runtime(imports):
+    """Two would keep two sets of threads that spin beside each other."""
+    code = f"""
+{imports}
+x = torch.ones(1, 8, 256, 64)
+headwise.attention(x, x @ torch.ones(64, 64), x, num_threads=2)
+print(*sorted({{line.split()[-1] for line in open("/proc/self/maps") if "libgomp" in line or "libomp" in line}}))
+"""
+    runtimes = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert len(runtimes) == 1, runtimes
 
 
 class TestWhatHeadwiseDoesNotCompute:

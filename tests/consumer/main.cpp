@@ -1,5 +1,5 @@
-// Uses the library as a user would: attention (kernels, OpenMP) and a projection (BLAS) with results known by heart, and
-// facts of build_info() given as arguments, such as threading=serial.
+// Uses the library as a user would: attention (kernels, OpenMP) and a projection (BLAS) with results known by heart,
+// and facts of build_info() given as arguments, such as threading=serial.
 #include <array>
 #include <cmath>
 #include <iostream>
