@@ -163,10 +163,11 @@ bool row_adjust(T* scores, int keys, const RowAdjustment<T>& adjustment) {
   const Vector<T> cap(adjustment.softcap), inverse_cap(adjustment.softcap == T(0) ? T(0) : T(1) / adjustment.softcap);
   for (int first = 0; first < keys; first += lanes<T>) {
     const int count = std::min(lanes<T>, keys - first);
-    T bias[lanes<T>] = {}, distance[lanes<T>] = {};
+    T given[lanes<T>] = {}, bias[lanes<T>] = {}, distance[lanes<T>] = {};
     bool kept[lanes<T>] = {};
     for (int i = 0; i < count; ++i) {
       const std::int64_t j = first + i;
+      given[i] = scores[j];
       distance[i] = adjustment.distance + static_cast<T>(j);
       if (adjustment.bias != nullptr) bias[i] = adjustment.bias[j * adjustment.bias_stride];
       kept[i] = bias[i] != -infinity<T> &&
@@ -174,7 +175,8 @@ bool row_adjust(T* scores, int keys, const RowAdjustment<T>& adjustment) {
                 (adjustment.padding == nullptr || adjustment.padding[j * adjustment.padding_stride] == 0);
       if (!kept[i]) bias[i] = T(0);
     }
-    Vector<T> score = load(scores + first);
+    // Not from the scores: what lies behind the last one may raise FE_INVALID.
+    Vector<T> score = load(given);
     if (adjustment.softcap != T(0)) score = soft_cap(score, cap, inverse_cap);
     if (adjustment.slope != T(0)) score = fma(Vector<T>(adjustment.slope), load(distance), score);
     if (adjustment.bias != nullptr) score += scaled_bias(load(bias), adjustment.unit);

@@ -246,5 +246,26 @@ TEST_CASE_TEMPLATE("row_weights: weights of a range, 0 elsewhere", T, float, dou
   CHECK(same_bits(copied(dead.memory.data(), 2), {T(0), T(0)}));
 }
 
+TEST_CASE_TEMPLATE("row_adjust: what lies behind the last score is neither used nor changed", T, float, double) {
+  const int lanes = kernels<T>().lanes;
+  for (int keys = 1; keys <= 2 * lanes; ++keys) {
+    std::vector<T> scores(static_cast<std::size_t>(3 * lanes), std::numeric_limits<T>::signaling_NaN());
+    std::fill_n(scores.begin(), keys, T(0.5));
+    const std::vector<T> behind(scores.begin() + keys, scores.end());
+    const T slope = T(0.25);
+    std::feclearexcept(FE_ALL_EXCEPT);
+    const bool excluded =
+        kernels<T>().row_adjust(scores.data(), keys, {.softcap = T(2), .slope = slope, .distance = T(-3)});
+    CHECK(std::fetestexcept(FE_INVALID) == 0);
+    CHECK_FALSE(excluded);
+    CHECK(same_bits(std::vector<T>(scores.begin() + keys, scores.end()), behind));
+    for (int j = 0; j < keys; ++j) {
+      const double expected = 2 * std::tanh(0.25) + 0.25 * (j - 3);
+      CHECK(std::abs(static_cast<double>(scores[static_cast<std::size_t>(j)]) - expected) <=
+            8 * std::numeric_limits<T>::epsilon());
+    }
+  }
+}
+
 }  // namespace
 }  // namespace headwise::test
