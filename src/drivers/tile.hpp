@@ -118,7 +118,7 @@ class Tile : private TileBlocks<T, KV> {
     if (last) kernels_.finish(buffers_.state, row_stride_);
     ValueArguments<T, KV> values = value_arguments(last);
     values.keys = block.keys();
-    values.value = block.arguments.value;
+    values.value = values_ = block.arguments.value;
     if (block.edge) {
       values.first_key = buffers_.first_key;
       values.last_key = buffers_.last_key;
@@ -132,7 +132,7 @@ class Tile : private TileBlocks<T, KV> {
     return {.weights = buffers_.scores,
             .row_stride = row_stride_,
             .keys = 0,
-            .value = {},
+            .value = values_,
             .value_vectors = static_cast<int>(value_stride_ / kernels_.lanes),
             .output = buffers_.output_rows,
             .rows = rows_,
@@ -240,6 +240,7 @@ class Tile : private TileBlocks<T, KV> {
     fill_to(call_.shape.key_length);
   }
 
+  Rows<KV> values_{};      ///< of the last block: a pass over no keys forms addresses of them, too
   bool started_ = false;   ///< output rows hold something
   bool finished_ = false;  ///< … divided by the sum
 };

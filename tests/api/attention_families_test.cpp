@@ -12,43 +12,10 @@
 #include "support/attention_check.hpp"
 #include "support/data_families.hpp"
 #include "support/environment.hpp"
+#include "support/workloads.hpp"
 
 namespace headwise::test {
 namespace {
-
-/// Problems of one kind, and the rows of each to compare: 10,000 output elements a family, or more.
-struct Workload {
-  const char* name;
-  std::vector<AttentionCase> problems;
-  std::int64_t rows;
-};
-
-AttentionCase case_of(const AttentionShape& shape, bool causal) {
-  AttentionCase problem{.shape = shape};
-  problem.options.causal = causal;
-  problem.options.query_position = QueryPosition::bottom_right;
-  problem.logsumexp = problem.weights = true;
-  return problem;
-}
-
-/// Few queries against long keys: a batch of questions to one text.
-AttentionCase few_queries(std::int64_t batch, std::int64_t query_length, std::int64_t dim) {
-  const std::int64_t sequences = reduced_grid() ? 3 : batch;
-  AttentionCase problem = case_of({sequences, 1, 1, query_length, 2000, dim, dim}, query_length > 1);
-  problem.one_key_sequence = true;
-  return problem;
-}
-
-std::vector<Workload> workloads() {
-  const std::vector<AttentionCase> many_rows =
-      reduced_grid() ? std::vector{case_of({1, 1, 1, 20, 330, 64, 64}, false), case_of({1, 2, 1, 20, 150, 64, 64}, true),
-                                   case_of({1, 1, 1, 20, 150, 128, 128}, true)}
-                     : std::vector{case_of({1, 1, 1, 300, 1030, 64, 64}, false),
-                                   case_of({1, 2, 1, 300, 300, 64, 64}, true),
-                                   case_of({1, 1, 1, 257, 300, 128, 128}, true)};
-  return {{"many rows", many_rows, 50},
-          {"few rows", {few_queries(60, 1, 64), few_queries(15, 4, 64), few_queries(20, 1, 128)}, 60}};
-}
 
 template <class T>
 T largest_magnitude(const TensorView<T, 4>& view) {
@@ -88,12 +55,11 @@ TEST_CASE_TEMPLATE("attention: error on every data family", T, float, double) {
 }
 
 TEST_CASE_TEMPLATE("attention: the data families are computed by both kernels", T, float, double) {
-  const auto path_of_first = [](const Workload& workload) {
+  for (const Workload& workload : workloads()) {
     const AttentionCase& problem = workload.problems.front();
-    return AttentionPlan<T>(problem.shape, problem.options).path(problem.shape.query_length, 0);
-  };
-  CHECK(path_of_first(workloads()[0]) == KernelPath::query_tile);
-  CHECK(path_of_first(workloads()[1]) == KernelPath::row_dot);
+    const AttentionPlan<T> plan(problem.shape, problem.options);
+    CHECK(plan.path(problem.shape.query_length, 0) == workload.path);
+  }
 }
 
 }  // namespace
