@@ -11,97 +11,12 @@
 #include <utility>
 #include <vector>
 
+#include "support/cache_model.hpp"
 #include "support/random.hpp"
 #include "support/tensors.hpp"
 
 namespace headwise::test {
 namespace {
-
-using Counts = std::vector<std::int64_t>;
-
-/// All heads of one token.
-template <class T>
-struct Token {
-  std::vector<T> key, value;
-};
-
-/// A sequence as a list of all tokens ever appended and not truncated, and the first one that is held.
-template <class T>
-struct Sequence {
-  std::vector<Token<T>> tokens;
-  std::int64_t first = 0;
-
-  std::int64_t length() const { return static_cast<std::int64_t>(tokens.size()); }
-};
-
-template <class T>
-std::vector<T> heads_at(const TensorView<const T, 4>& view, std::int64_t b, std::int64_t slot) {
-  return dense(view.slice(0, b, b + 1).slice(2, slot, slot + 1));
-}
-
-/// What a cache should be.
-template <class T>
-class Model {
- public:
-  explicit Model(const KvCacheShape& shape) : shape_(shape), sequences_(static_cast<std::size_t>(shape.batch)) {}
-
-  void append(const TensorView<const T, 4>& key, const TensorView<const T, 4>& value, const Counts& counts) {
-    for (std::size_t b = 0; b < sequences_.size(); ++b) {
-      const auto batch = static_cast<std::int64_t>(b);
-      const std::int64_t count = counts.empty() ? key.extent(2) : counts[b];
-      for (std::int64_t t = 0; t < count; ++t) {
-        sequences_[b].tokens.push_back({heads_at(key, batch, t), heads_at(value, batch, t)});
-      }
-      sequences_[b].first = std::max(sequences_[b].first, sequences_[b].length() - shape_.capacity);
-    }
-  }
-
-  void truncate(const Counts& lengths) {
-    for (std::size_t b = 0; b < sequences_.size(); ++b) {
-      sequences_[b].tokens.resize(static_cast<std::size_t>(lengths[b]));
-      if (lengths[b] == 0) sequences_[b].first = 0;
-    }
-  }
-
-  void reorder(const Counts& source) {
-    const std::vector<Sequence<T>> old = sequences_;
-    for (std::size_t b = 0; b < old.size(); ++b) sequences_[b] = old[static_cast<std::size_t>(source[b])];
-  }
-
-  const std::vector<Sequence<T>>& sequences() const { return sequences_; }
-
-  /// Whether the cache says and holds the same, bit for bit.
-  void expect(const KvCache<T>& cache) const {
-    bool wrapped = false;
-    for (std::size_t b = 0; b < sequences_.size(); ++b) {
-      const Sequence<T>& sequence = sequences_[b];
-      const auto batch = static_cast<std::int64_t>(b);
-      REQUIRE(cache.lengths()[b] == sequence.length());
-      REQUIRE(cache.first_positions()[b] == sequence.first);
-      std::int64_t position = sequence.first;
-      for (const KeyRun<T>& run : cache.runs()) {
-        REQUIRE(run.first_position[b] == position);
-        for (std::int64_t i = 0; i < run.length[b]; ++i, ++position) {
-          const std::int64_t slot = run.first_slot[b] + i;
-          const Token<T>& token = sequence.tokens[static_cast<std::size_t>(position)];
-          REQUIRE(slot == position % shape_.capacity);
-          REQUIRE(same_bits(heads_at(run.key, batch, slot), token.key));
-          REQUIRE(same_bits(heads_at(run.value, batch, slot), token.value));
-        }
-      }
-      REQUIRE(position == sequence.length());
-      wrapped =
-          wrapped || (position > sequence.first && (position - 1) / shape_.capacity > sequence.first / shape_.capacity);
-    }
-    REQUIRE(cache.runs().size() == (wrapped ? 2 : 1));
-    REQUIRE(cache.runs()[0].key.data == cache.keys().data);
-    REQUIRE(cache.runs()[0].value.data == cache.values().data);
-  }
-
- private:
-  KvCacheShape shape_;
-  std::vector<Sequence<T>> sequences_;
-};
 
 /// Random operations on a cache and its model.
 template <class T>
@@ -117,7 +32,7 @@ class Game {
         case 2: copy_and_move(); break;
         default: append(); break;
       }
-      model_.expect(cache_);
+      REQUIRE(model_.difference(cache_) == "");
     }
   }
 
@@ -149,7 +64,7 @@ class Game {
 
   void truncate() {
     Counts lengths;
-    for (const Sequence<T>& sequence : model_.sequences()) {
+    for (const CachedSequence<T>& sequence : model_.sequences()) {
       const std::int64_t held = sequence.length() - sequence.first;
       lengths.push_back(random_.below(5) == 0 ? 0 : sequence.length() - random_.below(held / 2 + 1));
     }
@@ -175,12 +90,12 @@ class Game {
   void copy_and_move() {
     KvCache<T> copy(cache_);
     cache_.truncate(Counts(static_cast<std::size_t>(shape_.batch)));
-    model_.expect(copy);
+    REQUIRE(model_.difference(copy) == "");
     KvCache<T> moved(std::move(copy));
-    model_.expect(moved);
+    REQUIRE(model_.difference(moved) == "");
     if (random_.below(2) == 0) {
       cache_ = moved;
-      model_.expect(moved);
+      REQUIRE(model_.difference(moved) == "");
     } else {
       cache_ = std::move(moved);
     }
@@ -189,7 +104,7 @@ class Game {
   KvCacheShape shape_;
   Random random_;
   KvCache<T> cache_;
-  Model<T> model_;
+  CacheModel<T> model_;
 };
 
 TEST_CASE_TEMPLATE("cache: random operations agree with lists of tokens", T, float, double) {
