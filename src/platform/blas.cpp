@@ -15,7 +15,7 @@ namespace headwise::detail {
 namespace {
 
 /// While it lives, BLAS called by this thread uses no other: an OpenBLAS built on OpenMP reads the thread's own OpenMP
-/// limit at each call. openblas_set_num_threads would change the whole process and not last.
+/// limit at each call. OpenBLAS's own setting would change the whole process and not last.
 class OneThread {
  public:
 #ifdef _OPENMP
