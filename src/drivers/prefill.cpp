@@ -29,17 +29,18 @@ class TileTasks {
   /// Calls f(sequence, kv_head, rows, tiles) of a task: the rows of its tiles, at most most_tiles_together.
   template <class Function>
   void with_task(std::int64_t task, Function&& function) const {
-    const std::int64_t batch = std::upper_bound(first_, first_ + call_.shape.batch + 1, task) - first_ - 1;
+    const std::int64_t batch =
+        call_.shape.batch == 1 ? 0 : std::upper_bound(first_, first_ + call_.shape.batch + 1, task) - first_ - 1;
     const Sequence sequence = call_.sequence(batch);
-    const std::int64_t per_head = groups(sequence), index = task - first_[batch];
-    const std::int64_t first = (per_head - 1 - index % per_head) * together_;
-    const std::int64_t last = std::min(first + together_, tiles(sequence));
+    const std::int64_t num_rows = folded_rows(sequence.query_length, call_.group()), num_tiles = tiles(num_rows);
+    const std::int64_t per_head = groups(num_tiles), index = task - first_[batch], kv_head = index / per_head;
+    const std::int64_t first = (per_head - 1 - (index - kv_head * per_head)) * together_;
+    const std::int64_t last = std::min(first + together_, num_tiles);
     TileRows rows[most_tiles_together];
     for (std::int64_t tile = first; tile < last; ++tile) {
-      rows[tile - first] = tile_range(folded_rows(sequence.query_length, call_.group()), tile, call_.kernels.tile_rows,
-                                      call_.kernels.lanes, !call_.limits_keys());
+      rows[tile - first] = tile_range(num_rows, tile, call_.kernels.tile_rows, call_.kernels.lanes, !call_.limits_keys());
     }
-    function(sequence, index / per_head, rows, static_cast<int>(last - first));
+    function(sequence, kv_head, rows, static_cast<int>(last - first));
   }
 
  private:
@@ -48,14 +49,15 @@ class TileTasks {
     for (std::int64_t b = 0; b < call_.shape.batch; ++b) {
       const Sequence sequence = call_.sequence(b);
       const bool tiled = call_.path(sequence) == KernelPath::query_tile;
-      first_[b + 1] = first_[b] + (tiled ? call_.shape.num_kv_heads * groups(sequence) : 0);
+      const std::int64_t per_head = groups(tiles(folded_rows(sequence.query_length, call_.group())));
+      first_[b + 1] = first_[b] + (tiled ? call_.shape.num_kv_heads * per_head : 0);
     }
   }
 
-  std::int64_t tiles(const Sequence& sequence) const {
-    return count_tiles(folded_rows(sequence.query_length, call_.group()), call_.kernels.tile_rows);
+  std::int64_t tiles(std::int64_t num_rows) const { return count_tiles(num_rows, call_.kernels.tile_rows); }
+  std::int64_t groups(std::int64_t num_tiles) const {
+    return together_ == 1 ? num_tiles : (num_tiles + together_ - 1) / together_;
   }
-  std::int64_t groups(const Sequence& sequence) const { return (tiles(sequence) + together_ - 1) / together_; }
 
   const AttentionCall<T, KV>& call_;
   std::int64_t* first_;
@@ -67,21 +69,22 @@ template <class T, class KV>
 using ThreadBuffers = std::array<TileBuffers<T, KV>, most_tiles_together>;
 
 template <class T, class KV>
-ThreadBuffers<T, KV> carve_thread(Carver& carver, const AttentionShape& shape, const KernelTable<T, KV>& kernels,
-                                  const TileNeeds& needs) {
-  ThreadBuffers<T, KV> buffers;
-  buffers.fill(carve_block(carver, shape, kernels, needs));
+void carve_thread(Carver& carver, const AttentionShape& shape, const KernelTable<T, KV>& kernels,
+                  const TileNeeds& needs, ThreadBuffers<T, KV>& buffers) {
+  carve_block(carver, shape, kernels, needs, buffers[0]);
   for (int i = 0; i < needs.tiles_together(); ++i) {
-    carve_tile(carver, shape, kernels, needs, buffers[static_cast<std::size_t>(i)]);
+    TileBuffers<T, KV>& own = buffers[static_cast<std::size_t>(i)];
+    if (i > 0) own = buffers[0];
+    carve_tile(carver, shape, kernels, needs, own);
   }
-  return buffers;
 }
 
 /// Bytes of one thread's buffers.
 template <class T, class KV>
 std::size_t tile_bytes(const AttentionShape& shape, const KernelTable<T, KV>& kernels, const TileNeeds& needs) {
   Carver carver;
-  carve_thread(carver, shape, kernels, needs);
+  ThreadBuffers<T, KV> nowhere{};
+  carve_thread(carver, shape, kernels, needs, nowhere);
   return carver.used();
 }
 
@@ -94,17 +97,32 @@ std::size_t workspace_bytes_for(const AttentionShape& shape, const KernelTable<T
   return carver.used() + tile_bytes(shape, kernels, needs) * static_cast<std::size_t>(num_threads);
 }
 
-/// Calls work(buffers, needs, task) with buffers of the thread's own: the factory that parallel_workers asks for.
+/// Calls work(buffers, needs, task) with buffers of one thread's own.
 template <class T, class KV, class Work>
-auto tile_workers(const AttentionCall<T, KV>& call, std::byte* memory, const Work& work) {
-  const TileNeeds needs = tile_needs(call);
-  return [&call, &work, memory, needs, bytes = tile_bytes(call.shape, call.kernels, needs)](int thread) {
-    Carver carver(memory + static_cast<std::size_t>(thread) * bytes);
-    const ThreadBuffers<T, KV> buffers = carve_thread(carver, call.shape, call.kernels, needs);
-    if (needs.key) *buffers[0].copied_key = {};
-    if (needs.value) *buffers[0].copied_value = {};
-    return [&work, needs, buffers](std::int64_t task) { work(buffers, needs, task); };
-  };
+class TileWorker {
+ public:
+  TileWorker(const AttentionCall<T, KV>& call, std::byte* memory, int thread, const Work& work)
+      : work_(work), needs_(tile_needs(call)) {
+    if (thread > 0) memory += static_cast<std::size_t>(thread) * tile_bytes(call.shape, call.kernels, needs_);
+    Carver carver(memory);
+    carve_thread(carver, call.shape, call.kernels, needs_, buffers_);
+    if (needs_.key) *buffers_[0].copied_key = {};
+    if (needs_.value) *buffers_[0].copied_value = {};
+  }
+
+  void operator()(std::int64_t task) const { work_(buffers_, needs_, task); }
+
+ private:
+  const Work& work_;
+  const TileNeeds needs_;
+  ThreadBuffers<T, KV> buffers_{};
+};
+
+/// Computes `tasks` tasks by work(buffers, needs, task), each thread with buffers of its own.
+template <class T, class KV, class Work>
+void for_tile_tasks(const AttentionCall<T, KV>& call, std::byte* memory, std::int64_t tasks, const Work& work) {
+  parallel_workers(call.num_threads, tasks,
+                   [&](int thread) { return TileWorker<T, KV, Work>(call, memory, thread, work); });
 }
 
 /// Sweeps over the keys of a head with some of its tiles: at each position all tiles that are there.
@@ -136,7 +154,7 @@ void classify_mask(const AttentionCall<T, KV>& call, const MaskClasses<T, KV>& c
                                      call.kernels.lanes, false);
     Tile<T, KV>(call, buffers[0], needs, classes, sequence, row.kv_head, rows).classify_mask(row.classes, row.units);
   };
-  parallel_workers(call.num_threads, classes.rows(), tile_workers(call, memory, classify));
+  for_tile_tasks(call, memory, classes.rows(), classify);
 }
 
 }  // namespace
@@ -172,7 +190,7 @@ void run_prefill(const AttentionCall<T, KV>& call, const SavedRows<T>& saved, st
       attend_together(tiles, count, saved);
     });
   };
-  parallel_workers(call.num_threads, tasks.count(), tile_workers(call, threads, attend));
+  for_tile_tasks(call, threads, tasks.count(), attend);
 }
 
 template <class T, class KV>
@@ -196,7 +214,7 @@ void run_mean_weights(const AttentionCall<T, KV>& call, const SavedRows<T>& save
     }
     mean.divide(call.shape.num_heads);
   };
-  parallel_workers(call.num_threads, call.shape.batch * steps, tile_workers(call, workspace, add_weights));
+  for_tile_tasks(call, workspace, call.shape.batch * steps, add_weights);
 }
 
 template std::size_t prefill_workspace_bytes(const AttentionShape&, const KernelTable<float, float>&, int);

@@ -68,6 +68,10 @@ class TileBlocks {
   /// of the time of a tile of 64 keys.
   template <class U>
   void locate_rows(U* first, std::int64_t head_stride, std::int64_t query_stride, U** rows) const {
+    if (group_ == 1) {
+      for (int r = 0; r < rows_; ++r) rows[r] = first + r * query_stride;
+      return;
+    }
     std::int64_t head = first_group_head_, offset = 0;
     for (int r = 0; r < rows_; ++r) {
       rows[r] = first + offset;
@@ -178,7 +182,6 @@ class TileBlocks {
   void set_ranges() {
     if (!pass_.masked || !call_.limits_keys()) {
       keys_ = interior_ = pass_.masked ? KeyRange{0, sequence_.key_length} : all_keys();
-      std::fill_n(buffers_.range, rows_, keys_);
       return;
     }
     keys_ = {std::numeric_limits<std::int64_t>::max(), 0};
@@ -194,20 +197,22 @@ class TileBlocks {
   }
 
   TileBlock<T, KV> make_block(KeyRange range, const KeyPiece<KV>& piece) {
-    TileBlock<T, KV> block{};
-    block.range = range;
-    block.edge = range.begin < interior_.begin || interior_.end < range.end;
-    block.excludes = block.edge;
+    const bool edge = range.begin < interior_.begin || interior_.end < range.end;
+    // Made in place: a copy of so many fields takes as long as the rest of this function.
+    TileBlock<T, KV> block{.range = range,
+                           .arguments = {.query = buffers_.query,
+                                         .row_stride = row_stride_,
+                                         .head_dim = static_cast<int>(call_.shape.head_dim),
+                                         .key = {},
+                                         .value = {},
+                                         .spans = buffers_.spans,
+                                         .num_spans = 0,
+                                         .scores = buffers_.scores,
+                                         .state = buffers_.state},
+                           .edge = edge,
+                           .excludes = edge,
+                           .empty = false};
     BlockArguments<T, KV>& arguments = block.arguments;
-    arguments = {.query = buffers_.query,
-                 .row_stride = row_stride_,
-                 .head_dim = static_cast<int>(call_.shape.head_dim),
-                 .key = {},
-                 .value = {},
-                 .spans = buffers_.spans,
-                 .num_spans = 0,
-                 .scores = buffers_.scores,
-                 .state = buffers_.state};
     if (block.edge) set_limits(range);
     if (masks()) pack_mask(block);
     if (pass_.masked && call_.arguments.bias && !block.empty) pack_bias(block);

@@ -60,7 +60,7 @@ struct TileBuffers {
   T* query;
   RowState<T> state;
   T* slope;
-  KeyRange* range;  ///< attended keys of each row
+  KeyRange* range;  ///< attended keys of each row, where they differ
   const T** query_rows;
   T** output_rows;
   const std::uint8_t** mask_rows;
@@ -86,11 +86,10 @@ constexpr std::int64_t padded(std::int64_t features, int lanes) { return (featur
 
 /// What the tiles of a thread share.
 template <class T, class KV>
-TileBuffers<T, KV> carve_block(Carver& carver, const AttentionShape& shape, const KernelTable<T, KV>& kernels,
-                               const TileNeeds& needs) {
+void carve_block(Carver& carver, const AttentionShape& shape, const KernelTable<T, KV>& kernels, const TileNeeds& needs,
+                 TileBuffers<T, KV>& buffers) {
   const auto rows = static_cast<std::size_t>(kernels.tile_rows);
   const auto keys = static_cast<std::size_t>(std::min<std::int64_t>(kernels.max_block_keys, shape.key_length));
-  TileBuffers<T, KV> buffers{};
   buffers.scores = carver.take<T>(keys * rows);
   buffers.distance = carver.take<T>(rows);
   buffers.first_key = carver.take<int>(rows);
@@ -105,7 +104,6 @@ TileBuffers<T, KV> carve_block(Carver& carver, const AttentionShape& shape, cons
   if (needs.mask) buffers.attended = carver.take<KeyBits<T>>((keys / bits_per_word<T> + 1) * rows);
   if (needs.bias) buffers.bias = carver.take<T>(keys * rows);
   if (needs.mean) buffers.mean = carver.take<T>(keys * rows);
-  return buffers;
 }
 
 /// Adds what is one tile's own.

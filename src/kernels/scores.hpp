@@ -22,6 +22,7 @@ struct ScoreSpan {
   std::int64_t value_stride;  ///< of the values that are
   const T* start;
   PairMask<T> mask;
+  bool long_span;             ///< long enough for values that are prefetched to arrive before they are read
 };
 
 /// A register tile of `Vectors` row vectors × `Keys` keys: every query vector is loaded once per feature and used for
@@ -44,13 +45,18 @@ HEADWISE_INLINE void score_tile(const ScoreSpan<T>& span, const T* key, const T*
   const T* query = span.query;
   for (int d = 0; d < span.head_dim;) {
     const T* next = ahead + d;
-    const T* own = value + d;
     static_for<Keys>([&](auto) __attribute__((always_inline)) {
       prefetch_near(next);
-      prefetch_far(own);
       next += span.ahead_stride;
-      own += span.value_stride;
     });
+    // A tile of one vector is bound by its loads.
+    if (Vectors > 1 || span.long_span) {
+      const T* own = value + d;
+      static_for<Keys>([&](auto) __attribute__((always_inline)) {
+        prefetch_far(own);
+        own += span.value_stride;
+      });
+    }
     for (const int end = std::min(d + line, span.head_dim); d < end; ++d, query += span.row_stride) {
       Vector<T> row[Vectors];
       static_for<Vectors>([&](auto v) __attribute__((always_inline)) { row[v] = load(query + v * lanes<T>); });
@@ -69,11 +75,13 @@ HEADWISE_INLINE void score_tile(const ScoreSpan<T>& span, const T* key, const T*
       });
     });
   }
+  const std::int64_t row_stride = span.row_stride;
   static_for<Keys>([&](auto j) __attribute__((always_inline)) {
     static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
       largest[v] = maximum(largest[v], sum[j][v]);
-      store(scores + j * span.row_stride + v * lanes<T>, sum[j][v]);
+      store(scores + v * lanes<T>, sum[j][v]);
     });
+    scores += row_stride;
   });
 }
 
@@ -102,8 +110,9 @@ constexpr int largest_power_below(int n) {
 }
 
 template <class T, int Vectors>
-[[gnu::noinline]] void score_span(const ScoreSpan<T>& span, const T* key, const T* ahead, const T* value, int index, int keys,
-                                  T* scores, T* maxima) {
+[[gnu::noinline]] void score_span(const ScoreSpan<T>& given, const T* key, const T* ahead, const T* value, int index,
+                                  int keys, T* scores, T* maxima) {
+  const ScoreSpan<T> span = given;  // of its own: no store can change it
   constexpr int tile_keys = Isa::score_keys(Vectors);
   Vector<T> largest[Vectors];
   static_for<Vectors>([&](auto v) __attribute__((always_inline)) { largest[v] = load(maxima + v * lanes<T>); });
@@ -153,7 +162,8 @@ void scores(const BlockArguments<T, T>& block) {
                             .ahead_stride = ahead.stride,
                             .value_stride = value.stride,
                             .start = block.state.start + row,
-                            .mask = adjusted ? PairMask<T>{} : pair_mask(block, shape)};
+                            .mask = adjusted ? PairMask<T>{} : pair_mask(block, shape),
+                            .long_span = shape.keys > 2 * Isa::score_keys(1)};
     with_vectors(shape.vectors, [&](auto vectors) {
       score_span<T, vectors>(span, block.key.data + shape.first_key * block.key.stride,
                              ahead.data + shape.first_key * ahead.stride, value.data + shape.first_key * value.stride,

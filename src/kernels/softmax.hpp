@@ -47,6 +47,13 @@ HEADWISE_INLINE void move_reference(const RowState<T>& state, int row, bool may_
   store(state.start + row, xsimd::select(small, zero - reference, zero));
 }
 
+/// Whether no row of a vector changes its reference and accumulators started there: nothing to do, factor 1, no shift.
+template <class T>
+HEADWISE_INLINE bool reference_stays(const RowState<T>& state, int row) {
+  const Vector<T> start = load(state.start + row), reference = load(state.reference + row);
+  return xsimd::all((start == -reference) & (load(state.maximum + row) <= Vector<T>(reference_slack<T>)));
+}
+
 /// Weights of one span, and their sums over its keys.
 template <class T, int Vectors, bool Shift, bool Mark>
 HEADWISE_INLINE void weigh_span(const BlockArguments<T, T>& block, const KeySpan& span, T* sums) {
@@ -92,9 +99,14 @@ void softmax(const BlockArguments<T, T>& block, bool mark_excluded) {
   T sums[Isa::tile_vectors * lanes<T>];
   bool shifted = false;
   for (int row = 0; row < block.row_stride; row += lanes<T>) {
-    // A softcap acts on scores that start at 0.
-    move_reference(state, row, block.adjustment.softcap == T(0));
-    shifted = shifted || xsimd::any(load(state.shift + row) != Vector<T>(T(0)));
+    if (reference_stays(state, row)) [[likely]] {
+      store(state.factor + row, Vector<T>(T(1)));
+      store(state.shift + row, Vector<T>(T(0)));
+    } else {
+      // A softcap acts on scores that start at 0.
+      move_reference(state, row, block.adjustment.softcap == T(0));
+      shifted = shifted || xsimd::any(load(state.shift + row) != Vector<T>(T(0)));
+    }
     store(sums + row, Vector<T>(T(0)));
   }
   for (int s = 0; s < block.num_spans; ++s) {

@@ -10,30 +10,37 @@
 namespace headwise::detail {
 namespace {
 
-/// Rows of a register tile to the output: (what is there · factor + sum) · inverse, each part where it applies. The
-/// choices are made once a tile and the factors broadcast once a row: made for every vector, they cost 6 % of the kernel.
+/// Rows of a register tile to the output: (what is there · factor + sum) · inverse, each part where it applies. All
+/// addresses are read before the first store, behind which the compiler must assume them changed.
+template <class T, bool First, bool Last, int RowCount, int Vectors>
+HEADWISE_INLINE void put_values_as(const ValueArguments<T, T>& block, int row, std::int64_t offset,
+                                   Vector<T> (&sum)[RowCount][Vectors]) {
+  T* output[RowCount];
+  static_for<RowCount>([&](auto r) __attribute__((always_inline)) { output[r] = opaque(block.output[row + r] + offset); });
+  static_for<RowCount>([&](auto r) __attribute__((always_inline)) {
+    Vector<T> factor, inverse;
+    if constexpr (!First) factor = Vector<T>(block.factor[row + r]);
+    if constexpr (Last) inverse = Vector<T>(block.inverse[row + r]);
+    static_for<Vectors>([&](auto f) __attribute__((always_inline)) {
+      Vector<T> x = sum[r][f];
+      if constexpr (!First) x = fma(load(output[r] + f * lanes<T>), factor, x);
+      if constexpr (Last) x *= inverse;
+      store(output[r] + f * lanes<T>, x);
+    });
+  });
+}
+
 template <class T, int RowCount, int Vectors>
 HEADWISE_INLINE void put_values(const ValueArguments<T, T>& block, int row, std::int64_t offset,
                                 Vector<T> (&sum)[RowCount][Vectors]) {
-  if (!block.first) {
-    static_for<RowCount>([&](auto r) __attribute__((always_inline)) {
-      const Vector<T> factor(block.factor[row + r]);
-      static_for<Vectors>([&](auto f) __attribute__((always_inline)) {
-        sum[r][f] = fma(load(block.output[row + r] + offset + f * lanes<T>), factor, sum[r][f]);
-      });
-    });
+  const bool last = block.inverse != nullptr;
+  if (block.first) {
+    if (last) put_values_as<T, true, true>(block, row, offset, sum);
+    else put_values_as<T, true, false>(block, row, offset, sum);
+  } else {
+    if (last) put_values_as<T, false, true>(block, row, offset, sum);
+    else put_values_as<T, false, false>(block, row, offset, sum);
   }
-  if (block.inverse != nullptr) {
-    static_for<RowCount>([&](auto r) __attribute__((always_inline)) {
-      const Vector<T> inverse(block.inverse[row + r]);
-      static_for<Vectors>([&](auto f) __attribute__((always_inline)) { sum[r][f] *= inverse; });
-    });
-  }
-  static_for<RowCount>([&](auto r) __attribute__((always_inline)) {
-    static_for<Vectors>([&](auto f) __attribute__((always_inline)) {
-      store(block.output[row + r] + offset + f * lanes<T>, sum[r][f]);
-    });
-  });
 }
 
 /// A register tile of `RowCount` rows × `Vectors` feature vectors over the keys [begin, end): every value vector is
@@ -88,7 +95,8 @@ HEADWISE_INLINE void value_rows(const ValueArguments<T, T>& block, int row, std:
 }
 
 template <class T, int Vectors>
-[[gnu::noinline]] void value_features(const ValueArguments<T, T>& block, std::int64_t offset) {
+[[gnu::noinline]] void value_features(const ValueArguments<T, T>& given, std::int64_t offset) {
+  const ValueArguments<T, T> block = given;  // of its own: no store can change it
   value_rows<T, Isa::value_rows(Vectors), Vectors>(block, 0, offset);
 }
 

@@ -26,7 +26,9 @@ struct TileRows {
   int count;
 };
 
-constexpr std::int64_t count_tiles(std::int64_t rows, int tile_rows) { return (rows + tile_rows - 1) / tile_rows; }
+constexpr std::int64_t count_tiles(std::int64_t rows, int tile_rows) {
+  return rows <= tile_rows ? (rows > 0) : (rows + tile_rows - 1) / tile_rows;
+}
 
 /// Tile `tile` of `rows` rows: full ones, then the rest. Where all rows attend the same keys, so that cutting them
 /// otherwise changes no bit, the last full tile and the rest share their vectors: 64 + 16 rows become 48 + 32, since a
