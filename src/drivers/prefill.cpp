@@ -71,8 +71,9 @@ using ThreadBuffers = std::array<TileBuffers<T, KV>, most_tiles_together>;
 template <class T, class KV>
 void carve_thread(Carver& carver, const AttentionShape& shape, const KernelTable<T, KV>& kernels,
                   const TileNeeds& needs, ThreadBuffers<T, KV>& buffers) {
+  buffers[0] = {};
   carve_block(carver, shape, kernels, needs, buffers[0]);
-  for (int i = 0; i < needs.tiles_together(); ++i) {
+  for (int i = 0; i < tiles_at_once(shape, kernels, needs); ++i) {
     TileBuffers<T, KV>& own = buffers[static_cast<std::size_t>(i)];
     if (i > 0) own = buffers[0];
     carve_tile(carver, shape, kernels, needs, own);
@@ -83,7 +84,7 @@ void carve_thread(Carver& carver, const AttentionShape& shape, const KernelTable
 template <class T, class KV>
 std::size_t tile_bytes(const AttentionShape& shape, const KernelTable<T, KV>& kernels, const TileNeeds& needs) {
   Carver carver;
-  ThreadBuffers<T, KV> nowhere{};
+  ThreadBuffers<T, KV> nowhere;
   carve_thread(carver, shape, kernels, needs, nowhere);
   return carver.used();
 }
@@ -115,7 +116,7 @@ class TileWorker {
  private:
   const Work& work_;
   const TileNeeds needs_;
-  ThreadBuffers<T, KV> buffers_{};
+  ThreadBuffers<T, KV> buffers_;  // as many as it computes at once
 };
 
 /// Computes `tasks` tasks by work(buffers, needs, task), each thread with buffers of its own.
@@ -174,7 +175,7 @@ std::size_t prefill_workspace_bytes(const AttentionCall<T, KV>& call) {
 template <class T, class KV>
 void run_prefill(const AttentionCall<T, KV>& call, const SavedRows<T>& saved, std::byte* workspace) {
   Carver shared(workspace);
-  const TileTasks<T, KV> tasks(call, tile_needs(call).tiles_together(),
+  const TileTasks<T, KV> tasks(call, tiles_at_once(call.shape, call.kernels, tile_needs(call)),
                                shared.take<std::int64_t>(static_cast<std::size_t>(call.shape.batch) + 1));
   const std::int64_t num_classes = MaskClasses<T, KV>::count(call);
   MaskClasses<T, KV> classes;

@@ -93,8 +93,9 @@ class Tile : private TileBlocks<T, KV> {
 
  private:
   void locate_output() const {
-    if (!needs_.output) return this->locate_token_rows(call_.arguments.output, buffers_.output_rows);
-    for (int r = 0; r < rows_; ++r) buffers_.output_rows[r] = buffers_.staging + r * value_stride_;
+    if (!needs_.scatter) this->locate_token_rows(call_.arguments.output, buffers_.output_rows);
+    if (!needs_.output) return;
+    for (int r = 0; r < rows_; ++r) buffers_.accumulated_rows[r] = buffers_.staging + r * value_stride_;
   }
 
   void reset_state() {
@@ -134,13 +135,14 @@ class Tile : private TileBlocks<T, KV> {
             .keys = 0,
             .value = values_,
             .value_vectors = static_cast<int>(value_stride_ / kernels_.lanes),
-            .output = buffers_.output_rows,
+            .output = last ? buffers_.output_rows : buffers_.accumulated_rows,
             .rows = rows_,
             .first_key = nullptr,
             .last_key = nullptr,
             .first = !started_,
             .factor = buffers_.state.factor,
-            .inverse = last ? buffers_.state.inverse : nullptr};
+            .inverse = last ? buffers_.state.inverse : nullptr,
+            .accumulated = last && needs_.output && !needs_.scatter ? buffers_.accumulated_rows : nullptr};
   }
 
   /// Keys that only some rows attend may hold values that the others must not touch.
@@ -170,7 +172,7 @@ class Tile : private TileBlocks<T, KV> {
         write_dead_rows();
       }
     }
-    if (!needs_.output) return;
+    if (!needs_.scatter) return;
     const auto& output = call_.arguments.output;
     for_rows([&](int r, const RowIndex& row) {
       T* target = call_.token_row(output, sequence_, row);
@@ -182,7 +184,7 @@ class Tile : private TileBlocks<T, KV> {
 
   /// Rows whose keys are all excluded: +0, or NaN where the sink is no number.
   void write_dead_rows() const {
-    const std::int64_t features = needs_.output ? value_stride_ : call_.shape.value_dim;
+    const std::int64_t features = needs_.scatter ? value_stride_ : call_.shape.value_dim;
     for (int r = 0; r < rows_; ++r) {
       const T inverse = buffers_.state.inverse[r];
       std::fill_n(buffers_.output_rows[r], features, inverse == inverse ? T(0) : inverse);

@@ -220,10 +220,7 @@ class TileBlocks {
     if (has_slopes()) set_distances(range, arguments.adjustment);
     if (pass_.softcap) arguments.adjustment.softcap = softcap_in<T>(call_.options.softcap, pass_.unit);
     arguments.num_spans = make_spans(buffers_.range, rows_, kernels_.lanes, range, interior_, buffers_.spans);
-    arguments.key = key_rows(block.keys(), piece);
-    arguments.value = value_rows(block.keys(), piece);
-    if (needs_.key) arguments.next_key = {piece.key + block.keys() * piece.key_stride, piece.key_stride};
-    if (needs_.value) arguments.next_value = {piece.value + block.keys() * piece.value_stride, piece.value_stride};
+    set_rows(block.keys(), piece, arguments);
     return block;
   }
 
@@ -304,33 +301,38 @@ class TileBlocks {
     adjustment.distance = buffers_.distance;
   }
 
-  /// The block's keys: in place, or copied side by side.
-  Rows<KV> key_rows(int keys, const KeyPiece<KV>& piece) const {
-    if (!needs_.key) return {piece.key, piece.key_stride};
-    const int features = static_cast<int>(call_.shape.head_dim);
-    copy_rows({piece.key, piece.key_stride, piece.key_feature_stride, keys}, features, *buffers_.copied_key,
-              buffers_.key, features);
-    return {buffers_.key, features};
+  /// The block's keys and values: in place, or copied side by side. The tile that copies prefetches the next rows.
+  void set_rows(int keys, const KeyPiece<KV>& piece, BlockArguments<T, KV>& arguments) const {
+    arguments.key = {piece.key, piece.key_stride};
+    arguments.value = {piece.value, piece.value_stride};
+    const auto next = [keys](const Rows<KV>& rows) { return Rows<KV>{rows.data + keys * rows.stride, rows.stride}; };
+    if (needs_.key) {
+      const int features = static_cast<int>(call_.shape.head_dim);
+      const bool copied = copy_rows({piece.key, piece.key_stride, piece.key_feature_stride, keys}, features,
+                                    *buffers_.copied_key, buffers_.key, features);
+      if (copied) arguments.next_key = next(arguments.key);
+      arguments.key = {buffers_.key, features};
+    }
+    if (needs_.value) {
+      const bool copied = copy_rows({piece.value, piece.value_stride, piece.value_feature_stride, keys},
+                                    static_cast<int>(call_.shape.value_dim), *buffers_.copied_value, buffers_.value,
+                                    static_cast<int>(value_stride_));
+      if (copied) arguments.next_value = next(arguments.value);
+      arguments.value = {buffers_.value, value_stride_};
+    }
   }
 
-  Rows<KV> value_rows(int keys, const KeyPiece<KV>& piece) const {
-    if (!needs_.value) return {piece.value, piece.value_stride};
-    copy_rows({piece.value, piece.value_stride, piece.value_feature_stride, keys},
-              static_cast<int>(call_.shape.value_dim), *buffers_.copied_value, buffers_.value,
-              static_cast<int>(value_stride_));
-    return {buffers_.value, value_stride_};
-  }
-
-  /// Copies what does not lie there already.
-  void copy_rows(const CopiedRows<KV>& wanted, int features, CopiedRows<KV>& copied, KV* target,
+  /// Copies what does not lie there already, and says whether that was anything.
+  bool copy_rows(const CopiedRows<KV>& wanted, int features, CopiedRows<KV>& copied, KV* target,
                  int target_stride) const {
     const bool same = copied.source == wanted.source && copied.stride == wanted.stride &&
                       copied.feature_stride == wanted.feature_stride;
     const int done = same ? copied.rows : 0;
-    if (done >= wanted.rows) return;
+    if (done >= wanted.rows) return false;
     kernels_.pack_rows(wanted.source + done * wanted.stride, wanted.stride, wanted.feature_stride, wanted.rows - done,
                        features, target + std::int64_t{done} * target_stride, target_stride);
     copied = wanted;
+    return true;
   }
 };
 

@@ -8,20 +8,15 @@
 
 namespace headwise::detail {
 
-/// Tiles that sweep over the keys together where keys or values are copied, so that a copy serves them all: with rows
-/// of keys 4 KiB apart, every tile that copies them itself waits as long for memory as it computes.
-constexpr int most_tiles_together = 4;
-
 /// What a tile needs room for. Bits do not depend on copies.
 struct TileNeeds {
   bool key = true;      ///< copies of keys: far, or not feature by feature
   bool value = true;    ///< copies of values: likewise, or no whole vectors
-  bool output = true;   ///< output rows that cannot be written in place
+  bool output = true;   ///< rows accumulated so far: output rows are far or cannot be written in place
+  bool scatter = true;  ///< … cannot be written in place: not feature by feature, or no whole vectors
   bool mask = true;     ///< attended bits
   bool bias = true;     ///< transposed bias
   bool mean = true;     ///< one block of weights, to be averaged
-
-  int tiles_together() const { return key || value ? most_tiles_together : 1; }
 };
 
 template <class T, class KV>
@@ -30,7 +25,8 @@ TileNeeds tile_needs(const AttentionCall<T, KV>& call) {
   const bool whole_vectors = call.shape.value_dim % call.kernels.lanes == 0;
   TileNeeds needs{.key = false,
                   .value = !whole_vectors,
-                  .output = arguments.output.stride(3) != 1 || !whole_vectors,
+                  .output = rows_are_far(arguments.output.stride(2), call.shape.value_dim, sizeof(T)),
+                  .scatter = arguments.output.stride(3) != 1 || !whole_vectors,
                   .mask = arguments.mask || arguments.key_padding_mask,
                   .bias = arguments.bias.has_value(),
                   .mean = arguments.mean_weights.has_value()};
@@ -40,9 +36,16 @@ TileNeeds tile_needs(const AttentionCall<T, KV>& call) {
     needs.value = needs.value || used_stride(value, 3) != 1 ||
                   rows_are_far(used_stride(value, 2), call.shape.value_dim, sizeof(KV));
   };
+  needs.output = needs.output || needs.scatter;
   if (arguments.key_runs.empty()) add(arguments.key, arguments.value);
   for (const KeyRun<KV>& run : arguments.key_runs) add(run.key, run.value);
   return needs;
+}
+
+/// Most tiles that a thread computes at once.
+template <class T, class KV>
+int tiles_at_once(const AttentionShape& shape, const KernelTable<T, KV>& kernels, const TileNeeds& needs) {
+  return needs.key || needs.value ? tiles_together(kernels.tile_rows, shape.head_dim + shape.value_dim, sizeof(T)) : 1;
 }
 
 /// Keys and values that lie in a thread's buffers, as rows of this memory, from the first row on.
@@ -62,7 +65,8 @@ struct TileBuffers {
   T* slope;
   KeyRange* range;  ///< attended keys of each row, where they differ
   const T** query_rows;
-  T** output_rows;
+  T** output_rows;       ///< where the last block's results go
+  T** accumulated_rows;  ///< where those of the others do
   const std::uint8_t** mask_rows;
   const T** bias_rows;
   T* staging;
@@ -119,10 +123,11 @@ void carve_tile(Carver& carver, const AttentionShape& shape, const KernelTable<T
   }
   buffers.range = carver.take<KeyRange>(rows);
   buffers.query_rows = carver.take<const T*>(rows);
-  buffers.output_rows = carver.take<T*>(rows);
+  buffers.output_rows = buffers.accumulated_rows = carver.take<T*>(rows);
   buffers.mask_rows = carver.take<const std::uint8_t*>(rows);
   buffers.bias_rows = carver.take<const T*>(rows);
   if (needs.output) {
+    if (!needs.scatter) buffers.accumulated_rows = carver.take<T*>(rows);
     buffers.staging = carver.take<T>(rows * static_cast<std::size_t>(padded(shape.value_dim, kernels.lanes)));
   }
 }

@@ -79,7 +79,7 @@ struct BlockArguments {
   int head_dim;
   Rows<KV> key;            ///< the block's keys
   Rows<KV> value;          ///< the block's values: only prefetched by `scores`
-  Rows<KV> next_key = {nullptr, 0};    ///< where the driver copies keys: those of the next block, to prefetch; else null
+  Rows<KV> next_key = {nullptr, 0};    ///< keys that the driver copies for the next block, to prefetch; else null
   Rows<KV> next_value = {nullptr, 0};  ///< likewise values
   const KeySpan* spans;
   int num_spans;
@@ -132,6 +132,7 @@ struct ValueArguments {
   bool first;              ///< store instead of add
   const T* factor;         ///< per row, for what is there already (unless first)
   const T* inverse;        ///< per row, when this is the last block: the sum is multiplied by it; else null
+  const T* const* accumulated = nullptr;  ///< in a last block: rows so far where they do not lie in the output; else null
 };
 
 template <class T, class KV>
@@ -170,7 +171,7 @@ struct KernelTable {
   /// inverse[row] = 1 / sum[row], 0 for a dead row.
   void (*finish)(const RowState<T>&, int row_stride);
 
-  /// output[row] = (output[row] · factor[row] + Σ_key weights[key][row] · value[key]) · inverse[row].
+  /// output[row] = (accumulated[row] · factor[row] + Σ_key weights[key][row] · value[key]) · inverse[row].
   void (*values)(const ValueArguments<T, KV>&);
 
   /// The same where a value may not be finite: keys whose weight is −0 are not touched.

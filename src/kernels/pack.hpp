@@ -8,10 +8,14 @@
 namespace headwise::detail {
 namespace {
 
-/// One vector of query rows, feature stride 1: 128-bit pieces of the rows, transposed in registers.
-template <class T>
-HEADWISE_INLINE int pack_query_vector(const T* const* query, int head_dim, Vector<T> factor, T* packed,
+/// One vector of query rows, feature stride 1: 128-bit pieces of the rows, transposed in registers. Lanes from `count` on
+/// become 0; their rows need only be readable.
+template <class T, bool Full>
+HEADWISE_INLINE int pack_query_vector(const T* const* query, int count, int head_dim, Vector<T> factor, T* packed,
                                       int row_stride) {
+  T number[lanes<T>];
+  for (int i = 0; i < lanes<T>; ++i) number[i] = static_cast<T>(i);
+  const auto is_row = load(number) < Vector<T>(static_cast<T>(count));
   int d = 0;
   for (; d + piece<T> <= head_dim; d += piece<T>) {
     Vector<T> x[piece<T>];
@@ -20,7 +24,8 @@ HEADWISE_INLINE int pack_query_vector(const T* const* query, int head_dim, Vecto
     });
     transpose_pieces(x);
     static_for<piece<T>>([&](auto i) __attribute__((always_inline)) {
-      store(packed + (d + i) * row_stride, x[i] * factor);
+      const Vector<T> scaled = x[i] * factor;
+      store(packed + (d + i) * row_stride, Full ? scaled : xsimd::select(is_row, scaled, Vector<T>(T(0))));
     });
   }
   return d;
@@ -31,9 +36,14 @@ void pack_query(const T* const* query, std::int64_t feature_stride, int rows, in
                 int row_stride) {
   for (int first = 0; first < row_stride; first += lanes<T>) {
     const int count = std::clamp(rows - first, 0, lanes<T>);
-    const int done = count == lanes<T> && feature_stride == 1
-                         ? pack_query_vector<T>(query + first, head_dim, Vector<T>(factor), packed + first, row_stride)
-                         : 0;
+    int done = 0;
+    if (feature_stride == 1 && count == lanes<T>) {
+      done = pack_query_vector<T, true>(query + first, count, head_dim, Vector<T>(factor), packed + first, row_stride);
+    } else if (feature_stride == 1 && count > 0) {
+      const T* repeated[lanes<T>];
+      for (int r = 0; r < lanes<T>; ++r) repeated[r] = query[first + std::min(r, count - 1)];
+      done = pack_query_vector<T, false>(repeated, count, head_dim, Vector<T>(factor), packed + first, row_stride);
+    }
     for (int d = done; d < head_dim; ++d) {
       T* target = packed + d * row_stride + first;
       for (int r = 0; r < count; ++r) target[r] = query[first + r][d * feature_stride] * factor;

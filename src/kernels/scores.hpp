@@ -11,6 +11,40 @@
 namespace headwise::detail {
 namespace {
 
+/// Rows that are prefetched while as many keys are scored: the next keys into the first level, what is read later into
+/// the second.
+template <class T>
+struct PrefetchedRows {
+  Rows<T> near;
+  Rows<T> far;
+  Rows<T> far_too;  ///< null: none
+
+  HEADWISE_INLINE void advance(int rows) {
+    near.data += rows * near.stride;
+    far.data += rows * far.stride;
+    if (far_too.data != nullptr) far_too.data += rows * far_too.stride;
+  }
+};
+
+template <class T>
+PrefetchedRows<T> prefetched_rows(const BlockArguments<T, T>& block, const KeySpan& span) {
+  PrefetchedRows<T> rows{block.key, block.next_value.data != nullptr ? block.next_value : block.value, block.next_key};
+  rows.advance(span.first_key);
+  rows.near.data += Isa::score_keys(span.vectors) * block.key.stride;
+  return rows;
+}
+
+/// A cache line of `Count` rows, `offset` elements in.
+template <int Count, bool Near, class T>
+HEADWISE_INLINE void prefetch_lines(const Rows<T>& rows, int offset) {
+  const T* line = rows.data + offset;
+  static_for<Count>([&](auto) __attribute__((always_inline)) {
+    if constexpr (Near) prefetch_near(line);
+    else prefetch_far(line);
+    line += rows.stride;
+  });
+}
+
 /// Everything of a span that does not change from one register tile to the next.
 template <class T>
 struct ScoreSpan {
@@ -18,19 +52,16 @@ struct ScoreSpan {
   int row_stride;
   int head_dim;
   std::int64_t key_stride;
-  std::int64_t ahead_stride;  ///< of the keys that are prefetched
-  std::int64_t value_stride;  ///< of the values that are
   const T* start;
   PairMask<T> mask;
-  bool long_span;             ///< long enough for values that are prefetched to arrive before they are read
+  bool long_span;  ///< long enough for values that are prefetched to arrive before they are read
 };
 
 /// A register tile of `Vectors` row vectors × `Keys` keys: every query vector is loaded once per feature and used for
-/// all keys, every key element is broadcast once and used for all rows. While it runs it prefetches as many keys at
-/// `ahead` and values at `value`, a cache line of features at a time.
+/// all keys, every key element is broadcast once and used for all rows. It prefetches a cache line of features at a time.
 template <class T, int Vectors, int Keys>
-HEADWISE_INLINE void score_tile(const ScoreSpan<T>& span, const T* key, const T* ahead, const T* value, int index, T* scores,
-                                Vector<T> (&largest)[Vectors]) {
+HEADWISE_INLINE void score_tile(const ScoreSpan<T>& span, const T* key, const PrefetchedRows<T>& prefetched, int index,
+                                T* scores, Vector<T> (&largest)[Vectors]) {
   constexpr int line = 64 / static_cast<int>(sizeof(T));
   Vector<T> sum[Keys][Vectors];
   static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
@@ -44,19 +75,10 @@ HEADWISE_INLINE void score_tile(const ScoreSpan<T>& span, const T* key, const T*
   static_for<groups>([&](auto g) __attribute__((always_inline)) { first[g] = opaque(key + 4 * g * span.key_stride); });
   const T* query = span.query;
   for (int d = 0; d < span.head_dim;) {
-    const T* next = ahead + d;
-    static_for<Keys>([&](auto) __attribute__((always_inline)) {
-      prefetch_near(next);
-      next += span.ahead_stride;
-    });
+    prefetch_lines<Keys, true>(prefetched.near, d);
     // A tile of one vector is bound by its loads.
-    if (Vectors > 1 || span.long_span) {
-      const T* own = value + d;
-      static_for<Keys>([&](auto) __attribute__((always_inline)) {
-        prefetch_far(own);
-        own += span.value_stride;
-      });
-    }
+    if (Vectors > 1 || span.long_span) prefetch_lines<Keys, false>(prefetched.far, d);
+    if (prefetched.far_too.data != nullptr) prefetch_lines<Keys, false>(prefetched.far_too, d);
     for (const int end = std::min(d + line, span.head_dim); d < end; ++d, query += span.row_stride) {
       Vector<T> row[Vectors];
       static_for<Vectors>([&](auto v) __attribute__((always_inline)) { row[v] = load(query + v * lanes<T>); });
@@ -87,19 +109,18 @@ HEADWISE_INLINE void score_tile(const ScoreSpan<T>& span, const T* key, const T*
 
 /// The keys that do not fill a register tile: tiles of half the size, a quarter …
 template <class T, int Vectors, int Keys>
-HEADWISE_INLINE void score_rest(const ScoreSpan<T>& span, const T* key, const T* ahead, const T* value, int index, int keys, T* scores,
-                                Vector<T> (&largest)[Vectors]) {
+HEADWISE_INLINE void score_rest(const ScoreSpan<T>& span, const T* key, PrefetchedRows<T>& prefetched, int index, int keys,
+                                T* scores, Vector<T> (&largest)[Vectors]) {
   if constexpr (Keys > 0) {
     if (keys >= Keys) {
-      score_tile<T, Vectors, Keys>(span, key, ahead, value, index, scores, largest);
+      score_tile<T, Vectors, Keys>(span, key, prefetched, index, scores, largest);
       key += Keys * span.key_stride;
-      ahead += Keys * span.ahead_stride;
-      value += Keys * span.value_stride;
+      prefetched.advance(Keys);
       scores += Keys * span.row_stride;
       index += Keys;
       keys -= Keys;
     }
-    score_rest<T, Vectors, Keys / 2>(span, key, ahead, value, index, keys, scores, largest);
+    score_rest<T, Vectors, Keys / 2>(span, key, prefetched, index, keys, scores, largest);
   }
 }
 
@@ -110,21 +131,20 @@ constexpr int largest_power_below(int n) {
 }
 
 template <class T, int Vectors>
-[[gnu::noinline]] void score_span(const ScoreSpan<T>& given, const T* key, const T* ahead, const T* value, int index,
+[[gnu::noinline]] void score_span(const ScoreSpan<T>& given, const T* key, PrefetchedRows<T> prefetched, int index,
                                   int keys, T* scores, T* maxima) {
-  const ScoreSpan<T> span = given;  // of its own: no store can change it
   constexpr int tile_keys = Isa::score_keys(Vectors);
+  const ScoreSpan<T> span = given;  // of its own: no store can change it
   Vector<T> largest[Vectors];
   static_for<Vectors>([&](auto v) __attribute__((always_inline)) { largest[v] = load(maxima + v * lanes<T>); });
   for (; keys >= tile_keys; keys -= tile_keys) {
-    score_tile<T, Vectors, tile_keys>(span, key, ahead, value, index, scores, largest);
+    score_tile<T, Vectors, tile_keys>(span, key, prefetched, index, scores, largest);
     key += tile_keys * span.key_stride;
-    ahead += tile_keys * span.ahead_stride;
-    value += tile_keys * span.value_stride;
+    prefetched.advance(tile_keys);
     scores += tile_keys * span.row_stride;
     index += tile_keys;
   }
-  score_rest<T, Vectors, largest_power_below(tile_keys)>(span, key, ahead, value, index, keys, scores, largest);
+  score_rest<T, Vectors, largest_power_below(tile_keys)>(span, key, prefetched, index, keys, scores, largest);
   static_for<Vectors>([&](auto v) __attribute__((always_inline)) { store(maxima + v * lanes<T>, largest[v]); });
 }
 
@@ -151,23 +171,16 @@ void scores(const BlockArguments<T, T>& block) {
   for (int s = 0; s < block.num_spans; ++s) {
     const KeySpan& shape = block.spans[s];
     const int row = shape.first_vector * lanes<T>;
-    // What is read soon: the keys of the next register tile and the block's values, or what the driver copies next.
-    Rows<T> ahead{block.key.data + Isa::score_keys(shape.vectors) * block.key.stride, block.key.stride};
-    if (block.next_key.data != nullptr) ahead = block.next_key;
-    const Rows<T> value = block.next_value.data != nullptr ? block.next_value : block.value;
     const ScoreSpan<T> span{.query = block.query + row,
                             .row_stride = block.row_stride,
                             .head_dim = block.head_dim,
                             .key_stride = block.key.stride,
-                            .ahead_stride = ahead.stride,
-                            .value_stride = value.stride,
                             .start = block.state.start + row,
                             .mask = adjusted ? PairMask<T>{} : pair_mask(block, shape),
                             .long_span = shape.keys > 2 * Isa::score_keys(1)};
     with_vectors(shape.vectors, [&](auto vectors) {
       score_span<T, vectors>(span, block.key.data + shape.first_key * block.key.stride,
-                             ahead.data + shape.first_key * ahead.stride, value.data + shape.first_key * value.stride,
-                             shape.first_key, shape.keys,
+                             prefetched_rows(block, shape), shape.first_key, shape.keys,
                              block.scores + static_cast<std::int64_t>(shape.first_key) * block.row_stride + row,
                              block.state.maximum + row);
     });

@@ -10,20 +10,22 @@
 namespace headwise::detail {
 namespace {
 
-/// Rows of a register tile to the output: (what is there · factor + sum) · inverse, each part where it applies. All
-/// addresses are read before the first store, behind which the compiler must assume them changed.
-template <class T, bool First, bool Last, int RowCount, int Vectors>
+/// Rows of a register tile to the output. All addresses are read before the first store, behind which the compiler must
+/// assume them changed; more of them than there are would not stay in registers.
+template <class T, bool First, bool Last, bool Apart, int RowCount, int Vectors>
 HEADWISE_INLINE void put_values_as(const ValueArguments<T, T>& block, int row, std::int64_t offset,
                                    Vector<T> (&sum)[RowCount][Vectors]) {
   T* output[RowCount];
   static_for<RowCount>([&](auto r) __attribute__((always_inline)) { output[r] = opaque(block.output[row + r] + offset); });
   static_for<RowCount>([&](auto r) __attribute__((always_inline)) {
+    const T* accumulated = output[r];
+    if constexpr (Apart) accumulated = block.accumulated[row + r] + offset;
     Vector<T> factor, inverse;
     if constexpr (!First) factor = Vector<T>(block.factor[row + r]);
     if constexpr (Last) inverse = Vector<T>(block.inverse[row + r]);
     static_for<Vectors>([&](auto f) __attribute__((always_inline)) {
       Vector<T> x = sum[r][f];
-      if constexpr (!First) x = fma(load(output[r] + f * lanes<T>), factor, x);
+      if constexpr (!First) x = fma(load(accumulated + f * lanes<T>), factor, x);
       if constexpr (Last) x *= inverse;
       store(output[r] + f * lanes<T>, x);
     });
@@ -33,13 +35,15 @@ HEADWISE_INLINE void put_values_as(const ValueArguments<T, T>& block, int row, s
 template <class T, int RowCount, int Vectors>
 HEADWISE_INLINE void put_values(const ValueArguments<T, T>& block, int row, std::int64_t offset,
                                 Vector<T> (&sum)[RowCount][Vectors]) {
-  const bool last = block.inverse != nullptr;
-  if (block.first) {
-    if (last) put_values_as<T, true, true>(block, row, offset, sum);
-    else put_values_as<T, true, false>(block, row, offset, sum);
+  if (block.inverse == nullptr) {
+    if (!block.first) put_values_as<T, false, false, false>(block, row, offset, sum);
+    else put_values_as<T, true, false, false>(block, row, offset, sum);
+  } else if (block.first) {
+    put_values_as<T, true, true, false>(block, row, offset, sum);
+  } else if (block.accumulated == nullptr) {
+    put_values_as<T, false, true, false>(block, row, offset, sum);
   } else {
-    if (last) put_values_as<T, false, true>(block, row, offset, sum);
-    else put_values_as<T, false, false>(block, row, offset, sum);
+    put_values_as<T, false, true, true>(block, row, offset, sum);
   }
 }
 

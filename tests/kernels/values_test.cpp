@@ -216,6 +216,33 @@ TEST_CASE_TEMPLATE("values: factor, inverse and limits, alone and together", T, 
   }
 }
 
+TEST_CASE_TEMPLATE("values: rows accumulated elsewhere give the bits of rows in place, and are left alone", T, float, double) {
+  Block<T> block(7);
+  for (int vectors = 1; vectors <= most_vectors; ++vectors) {
+    auto arguments = block.arguments(block.tile_rows, vectors);
+    arguments.first = false;
+    arguments.factor = block.factor.data();
+    arguments.inverse = block.inverse.data();
+    for (const auto kernel : {kernels<T>().values, kernels<T>().values_careful}) {
+      block.reset_output();
+      std::vector<std::vector<T>> accumulated;
+      for (int r = 0; r < block.tile_rows; ++r) accumulated.push_back(output_row(arguments, r));
+      const std::vector<std::vector<T>> before = accumulated;
+      std::vector<const T*> rows;
+      for (const std::vector<T>& row : accumulated) rows.push_back(row.data());
+      arguments.accumulated = nullptr;
+      kernel(arguments);
+      const std::vector<T> expected = copied(block.output.data(), block.output.size());
+      block.reset_output();
+      for (int r = 0; r < block.tile_rows; ++r) std::fill_n(arguments.output[r], vectors, quiet_nan<T>);
+      arguments.accumulated = rows.data();
+      kernel(arguments);
+      CHECK(same_bits(copied(block.output.data(), block.output.size()), expected));
+      CHECK(accumulated == before);
+    }
+  }
+}
+
 TEST_CASE_TEMPLATE("values_careful: the bits of values, for every number of feature vectors", T, float, double) {
   Block<T> block(19);
   for (int vectors = 1; vectors <= most_vectors; ++vectors) {

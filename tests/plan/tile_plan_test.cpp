@@ -87,6 +87,15 @@ TEST_CASE("tile_plan: rows that lie far apart") {
   }
 }
 
+TEST_CASE("tile_plan: tiles that share copies are few enough for their queries and outputs to stay in the second level") {
+  CHECK(detail::tiles_together(64, 2, 4) == detail::most_tiles_together);
+  CHECK(detail::tiles_together(64, 128, 4) == detail::most_tiles_together);
+  CHECK(detail::tiles_together(64, 512, 4) == 8);
+  CHECK(detail::tiles_together(32, 512, 8) == 8);
+  CHECK(detail::tiles_together(64, 2048, 4) == 2);
+  CHECK(detail::tiles_together(64, std::int64_t{1} << 40, 8) == 1);
+}
+
 TEST_CASE("tile_plan: chunks of keys are whole steps") { CHECK(detail::chunk_keys % detail::step_keys == 0); }
 
 }  // namespace
