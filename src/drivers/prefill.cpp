@@ -73,20 +73,23 @@ void carve_thread(Carver& carver, const AttentionShape& shape, const KernelTable
                   const TileNeeds& needs, ThreadBuffers<T, KV>& buffers) {
   buffers[0] = {};
   carve_block(carver, shape, kernels, needs, buffers[0]);
-  for (int i = 0; i < tiles_at_once(shape, kernels, needs); ++i) {
+  const int count = tiles_at_once(shape, kernels, needs);
+  for (int i = 1; i < count; ++i) {
     TileBuffers<T, KV>& own = buffers[static_cast<std::size_t>(i)];
-    if (i > 0) own = buffers[0];
+    own = buffers[0];
     carve_tile(carver, shape, kernels, needs, own);
   }
+  carve_tile(carver, shape, kernels, needs, buffers[0]);
 }
 
-/// Bytes of one thread's buffers.
+/// Bytes that carve_thread takes.
 template <class T, class KV>
 std::size_t tile_bytes(const AttentionShape& shape, const KernelTable<T, KV>& kernels, const TileNeeds& needs) {
-  Carver carver;
-  ThreadBuffers<T, KV> nowhere;
-  carve_thread(carver, shape, kernels, needs, nowhere);
-  return carver.used();
+  Carver block, tile;
+  TileBuffers<T, KV> nowhere;
+  carve_block(block, shape, kernels, needs, nowhere);
+  carve_tile(tile, shape, kernels, needs, nowhere);
+  return block.used() + tile.used() * static_cast<std::size_t>(tiles_at_once(shape, kernels, needs));
 }
 
 template <class T, class KV>
@@ -126,7 +129,15 @@ void for_tile_tasks(const AttentionCall<T, KV>& call, std::byte* memory, std::in
                    [&](int thread) { return TileWorker<T, KV, Work>(call, memory, thread, work); });
 }
 
-/// Sweeps over the keys of a head with some of its tiles: at each position all tiles that are there.
+/// Sweeps over the keys of a head with one of its tiles.
+template <class T, class KV>
+void attend_alone(Tile<T, KV> tile, const SavedRows<T>& saved) {
+  tile.start();
+  while (!tile.at_end()) tile.add_next_block();
+  tile.finish(saved);
+}
+
+/// … with some of its tiles: at each position all tiles that are there.
 template <class T, class KV>
 void attend_together(std::optional<Tile<T, KV>>* tiles, int count, const SavedRows<T>& saved) {
   constexpr std::int64_t nowhere = std::numeric_limits<std::int64_t>::max();
@@ -184,6 +195,9 @@ void run_prefill(const AttentionCall<T, KV>& call, const SavedRows<T>& saved, st
   classify_mask(call, classes, threads);
   const auto attend = [&](const ThreadBuffers<T, KV>& buffers, const TileNeeds& needs, std::int64_t task) {
     tasks.with_task(task, [&](const Sequence& sequence, std::int64_t kv_head, const TileRows* rows, int count) {
+      if (count == 1) {
+        return attend_alone(Tile<T, KV>(call, buffers[0], needs, classes, sequence, kv_head, rows[0]), saved);
+      }
       std::optional<Tile<T, KV>> tiles[most_tiles_together];
       for (int i = 0; i < count; ++i) {
         tiles[i].emplace(call, buffers[static_cast<std::size_t>(i)], needs, classes, sequence, kv_head, rows[i]);
