@@ -228,17 +228,19 @@ class TileBlocks {
 
   /// Each row's attended keys relative to the block.
   void set_limits(KeyRange block) const {
-    for (int r = 0; r < row_stride_; ++r) {
-      KeyRange range{0, 0};
-      if (r < rows_) {
-        range = {std::clamp(buffers_.range[r].begin, block.begin, block.end) - block.begin,
-                 std::clamp(buffers_.range[r].end, block.begin, block.end) - block.begin};
-        buffers_.first_key[r] = static_cast<int>(range.begin);
-        buffers_.last_key[r] = static_cast<int>(range.end);
-      }
-      buffers_.state.key_begin[r] = static_cast<T>(range.begin);
-      buffers_.state.key_end[r] = static_cast<T>(range.end);
+    const auto keys = static_cast<int>(block.end - block.begin);
+    const auto within = [&](std::int64_t key) {
+      return key <= block.begin ? 0 : key >= block.end ? keys : static_cast<int>(key - block.begin);
+    };
+    for (int r = 0; r < rows_; ++r) {
+      buffers_.first_key[r] = within(buffers_.range[r].begin);
+      buffers_.last_key[r] = within(buffers_.range[r].end);
     }
+    for (int r = 0; r < rows_; ++r) {
+      buffers_.state.key_begin[r] = static_cast<T>(buffers_.first_key[r]);
+      buffers_.state.key_end[r] = static_cast<T>(buffers_.last_key[r]);
+    }
+    for (int r = rows_; r < row_stride_; ++r) buffers_.state.key_begin[r] = buffers_.state.key_end[r] = T(0);
   }
 
   void pack_mask(TileBlock<T, KV>& block) const {

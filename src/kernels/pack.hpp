@@ -65,23 +65,41 @@ void pack_rows(const T* source, std::int64_t row_stride, std::int64_t feature_st
   }
 }
 
-template <class T>
-bool all_finite(const T* rows, std::int64_t row_stride, int count, int features) {
-  // x·0 is 0 for finite x and NaN otherwise. Several sums, because one would wait for itself.
-  constexpr int width = 4;
-  Vector<T> sum[width] = {Vector<T>(T(0)), Vector<T>(T(0)), Vector<T>(T(0)), Vector<T>(T(0))};
+/// Adds x·0 of every element of `Rows` rows to the sums: 0 for finite x and NaN otherwise. A sum for every row and vector
+/// of a group, because one would wait for itself.
+template <class T, int Rows, int Width>
+HEADWISE_INLINE T add_products_with_zero(const T* rows, std::int64_t row_stride, int features,
+                                         Vector<T> (&sum)[Rows * Width]) {
+  const Vector<T> zero(T(0));
   T rest = T(0);
-  for (int r = 0; r < count; ++r, rows += row_stride) {
+  static_for<Rows>([&](auto r) __attribute__((always_inline)) {
+    const T* row = rows + r * row_stride;
     int f = 0;
-    for (; f + width * lanes<T> <= features; f += width * lanes<T>) {
-      static_for<width>([&](auto i) __attribute__((always_inline)) {
-        sum[i] = fma(load(rows + f + i * lanes<T>), Vector<T>(T(0)), sum[i]);
+    for (; f + Width * lanes<T> <= features; f += Width * lanes<T>) {
+      static_for<Width>([&](auto i) __attribute__((always_inline)) {
+        sum[r * Width + i] = fma(load(row + f + i * lanes<T>), zero, sum[r * Width + i]);
       });
     }
-    for (; f + lanes<T> <= features; f += lanes<T>) sum[0] = fma(load(rows + f), Vector<T>(T(0)), sum[0]);
-    for (; f < features; ++f) rest += rows[f] * T(0);
+    for (; f + lanes<T> <= features; f += lanes<T>) sum[r * Width] = fma(load(row + f), zero, sum[r * Width]);
+    for (; f < features; ++f) rest += row[f] * T(0);
+  });
+  return rest;
+}
+
+template <class T>
+bool all_finite(const T* rows, std::int64_t row_stride, int count, int features) {
+  constexpr int width = 4, together = 2;
+  Vector<T> sum[together * width];
+  static_for<together * width>([&](auto i) __attribute__((always_inline)) { sum[i] = Vector<T>(T(0)); });
+  T rest = T(0);
+  int r = 0;
+  for (; r + together <= count; r += together, rows += together * row_stride) {
+    rest += add_products_with_zero<T, together, width>(rows, row_stride, features, sum);
   }
-  const Vector<T> all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  Vector<T> last[width];
+  static_for<width>([&](auto i) __attribute__((always_inline)) { last[i] = sum[i] + sum[width + i]; });
+  if (r < count) rest += add_products_with_zero<T, 1, width>(rows, row_stride, features, last);
+  const Vector<T> all = (last[0] + last[1]) + (last[2] + last[3]);
   return reduce(all, [](T a, T b) { return a + b; }) + rest == T(0);
 }
 
