@@ -8,3 +8,11 @@ function(headwise_project_options target)
     target_compile_options(${target} PRIVATE -Werror)
   endif()
 endfunction()
+
+# The names of a static library stay inside the program or shared object that it is linked into: two shared objects of a
+# program may each have a headwise, also of different versions. (A shared headwise has a list of what it exports.)
+function(headwise_hide_names target)
+  if(NOT BUILD_SHARED_LIBS)
+    set_target_properties(${target} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+  endif()
+endfunction()
