@@ -53,6 +53,28 @@ TEST_CASE_TEMPLATE("attention: same bits in every layout", T, float, double) {
   }
 }
 
+TEST_CASE_TEMPLATE("attention: query, key and value in one memory give the bits of copies", T, float, double) {
+  for (const std::int64_t length : few_and_many_queries()) {
+    AttentionTensors<T> tensors(full_case({2, 2, 2, length, length, 37, 37}));
+    tensors.fill(3);
+    AttentionArguments<T> alias = tensors.arguments();
+    const auto copy_query_to = [&](const TensorView<T, 4>& view) {
+      const std::vector<T> elements = dense(tensors.query());
+      std::size_t next = 0;
+      visit_elements(view, [&](T& element) { element = elements[next++]; });
+    };
+    copy_query_to(tensors.value());
+    copy_query_to(tensors.key());
+    const Outputs<T> expected = tensors.run();
+    alias.value = alias.key;
+    attention<T>(alias, tensors.problem().options);
+    CHECK_MESSAGE(same_bits(copy_outputs(alias), expected), describe(tensors.problem()), ", key and value");
+    alias.key = alias.value = alias.query;
+    attention<T>(alias, tensors.problem().options);
+    CHECK_MESSAGE(same_bits(copy_outputs(alias), expected), describe(tensors.problem()), ", query, key and value");
+  }
+}
+
 TEST_CASE_TEMPLATE("attention: same bits for every thread count and repeat", T, float, double) {
   for (const std::int64_t queries : few_and_many_queries()) {
     const AttentionShape shape =

@@ -203,6 +203,19 @@ TEST_CASE_TEMPLATE("attention: subnormal numbers are only numbers", T, float, do
   }
 }
 
+TEST_CASE_TEMPLATE("attention: scales of 0, below it and subnormal ones are only numbers", T, float, double) {
+  for (AttentionCase problem : problems()) {
+    for (const double scale : {0.0, -0.0, -1.5, 5e-324, 1e-40}) {
+      problem.options.scale = scale;
+      AttentionTensors<T> tensors(problem);
+      tensors.fill(9);
+      tensors.run();
+      const Report report = check_rows(tensors.arguments(), problem.options, choose_rows(problem.shape, 30));
+      CHECK_MESSAGE(report.violations == 0, describe(problem), ": ", report.first_violation);
+    }
+  }
+}
+
 TEST_CASE_TEMPLATE("attention: finite numbers raise no floating-point exception that could trap", T, float, double) {
   for (AttentionCase problem : problems()) {
     problem.key_lengths = {key_length, 97};

@@ -235,6 +235,15 @@ TEST_CASE_TEMPLATE("attention() takes its shape from the views and refuses what 
          [](C& c) { c.arguments.output.data = nullptr; });
 }
 
+// Views of different types, or of numbers that are not computed with, do not compile.
+template <class Query, class Key, class Value, class Output>
+concept Attended = requires(TensorView<Query, 4> query, TensorView<Key, 4> key, TensorView<Value, 4> value,
+                            TensorView<Output, 4> output) { attention(query, key, value, output); };
+static_assert(Attended<float, float, float, float> && Attended<const double, const double, const double, double>);
+static_assert(!Attended<double, float, float, float> && !Attended<float, double, float, float> &&
+              !Attended<float, float, double, float> && !Attended<float, float, float, double> &&
+              !Attended<int, float, float, float>);
+
 TEST_CASE_TEMPLATE("query, key, value and output may be interleaved in one buffer", T, float, double) {
   // [batch, position, {query, key, value, output}, head, feature]
   std::vector<T> memory(2 * 7 * 4 * 3 * 8);

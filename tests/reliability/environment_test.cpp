@@ -25,18 +25,38 @@
 namespace headwise::test {
 namespace {
 
+#if defined(__x86_64__)
+/// Control and tag word of the x87 unit: rounding, precision and masks, and which of its registers are in use, as MMX
+/// instructions leave them. (The sticky flags are in another word.)
+std::uint32_t x87_state() {
+  struct {
+    std::uint32_t control, status, tags, others[4];
+  } unit;
+  asm volatile("fnstenv %0\n\tfldcw %0" : "=m"(unit));  // storing masks all exceptions
+  return (unit.control & 0xffff) | unit.tags << 16;
+}
+void set_x87_control(std::uint32_t state) {
+  const auto control = static_cast<std::uint16_t>(state);
+  asm volatile("fldcw %0" : : "m"(control));
+}
+#else
+std::uint32_t x87_state() { return 0; }
+void set_x87_control(std::uint32_t) {}
+#endif
+
+constexpr std::uint32_t odd_x87_control = 0x0c7f;  // towards zero, the precision of float, all exceptions masked
 constexpr int several_threads = 2;  // OpenBLAS uses no more than the machine has, and a smaller team ends threads
 constexpr int errno_before = 4242;  // of no system call
 
 /// What a call must leave alone.
 struct ThreadState {
   std::uint64_t control;
-  int x87_rounding;
+  std::uint32_t x87;
   int error;
 
   static ThreadState now() {
     const int error = errno;  // before anything can change it
-    return {control_bits(), std::fegetround(), error};
+    return {control_bits(), x87_state(), error};
   }
   friend bool operator==(const ThreadState&, const ThreadState&) = default;
 };
@@ -53,12 +73,13 @@ std::vector<ThreadState> states_of_team() {
   return states;
 }
 
-void set_state_of_team(std::uint64_t control) {
+void set_state_of_team(std::uint64_t control, std::uint32_t x87_control) {
 #if defined(_OPENMP)
 #pragma omp parallel num_threads(several_threads)
 #endif
   {
     set_control_bits(control);
+    set_x87_control(x87_control);
     errno = errno_before;
   }
 }
@@ -79,17 +100,18 @@ std::vector<Mode> odd_modes() {
 
 TEST_CASE("environment: the bits of the default mode in every mode; modes and errno stay, on every thread") {
   const std::uint64_t initial = control_bits();
+  const std::uint32_t initial_x87 = x87_state();
   for (const LibraryCall& call : library_calls()) {
     const CallOutputs expected = outputs_of(call);
     for (const Mode& mode : odd_modes()) {
       for (const int num_threads : {1, several_threads}) {
         CallOutputs outputs;
-        set_state_of_team(mode.control);
+        set_state_of_team(mode.control, odd_x87_control);
         const std::vector<ThreadState> before = states_of_team();
         errno = errno_before;
         call.run(outputs, num_threads);
         const std::vector<ThreadState> after = states_of_team();
-        set_state_of_team(initial);
+        set_state_of_team(initial, initial_x87);
         CAPTURE(call.name);
         CAPTURE(mode.name);
         CAPTURE(num_threads);

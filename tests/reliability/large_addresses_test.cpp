@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -143,6 +144,48 @@ TEST_CASE_TEMPLATE("large addresses: more than 2^31 elements of keys", T, float,
   // Many queries, each with a window at the very end, of more than 2^41 elements.
   const AttentionOptions options{.window = {499, 0}, .query_position = QueryPosition::bottom_right};
   check_many_keys<T>(40, options, 500, keys << 10);
+}
+
+/// 2^31 numbers, which are one window of memory over and over, and some more behind them, which are not.
+class RepeatedMemory {
+ public:
+  static constexpr int window = 1 << 22, repeats = 512, rest = 4096;
+
+  explicit RepeatedMemory(float begin) : memory_(bytes * repeats + rest * sizeof(float)) {
+    const int file = memfd_create("headwise", 0);
+    if (file < 0 || ftruncate(file, bytes) != 0) throw std::bad_alloc();
+    std::byte* at = memory_.data();
+    for (int n = 0; n < repeats; ++n, at += bytes) {
+      if (mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) == MAP_FAILED) throw std::bad_alloc();
+    }
+    close(file);
+    std::fill_n(data(), window, begin);
+    std::fill_n(behind(), rest, begin);
+  }
+
+  float* data() const { return reinterpret_cast<float*>(memory_.data()); }
+  float* behind() const { return data() + std::int64_t{window} * repeats; }
+  bool holds(float repeated, float others) const {
+    const auto equals = [](float value) { return [value](float element) { return element == value; }; };
+    return std::all_of(data(), data() + window, equals(repeated)) &&
+           std::all_of(behind(), behind() + rest, equals(others));
+  }
+
+ private:
+  static constexpr std::size_t bytes = window * sizeof(float);
+  ReservedMemory memory_;
+};
+
+TEST_CASE("large addresses: more rows than BLAS can count are projected in parts") {
+  constexpr std::int64_t rows =
+      std::int64_t{RepeatedMemory::window} * RepeatedMemory::repeats + RepeatedMemory::rest;
+  const RepeatedMemory input(1.5F), output(0);
+  const float weight = -2, bias = 1;
+  project<float>(TensorView<const float, 3>::contiguous(input.data(), {1, rows, 1}),
+                 {.weight = TensorView<const float, 2>::contiguous(&weight, {1, 1}), .bias = {&bias, 1}},
+                 TensorView<float, 3>::contiguous(output.data(), {1, rows, 1}), 1);
+  // Each row adds its product to the bias once, those that are one memory add theirs one after the other.
+  CHECK(output.holds(bias - 3.0F * RepeatedMemory::repeats, bias - 3));
 }
 
 }  // namespace
