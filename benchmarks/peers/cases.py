@@ -42,6 +42,27 @@ class Case:
     def reads_memory(self) -> bool:
         return self.group == "decode"
 
+    @property
+    def series(self) -> tuple[str, str]:
+        """What cases of a row of a table have in common, ending in what tells them apart, and that of this case."""
+        if self.layer:
+            return "layer, batch × tokens × width / heads", (
+                f"{self.batch}×{self.queries}×{self.heads * self.dim}/{self.heads}"
+            )
+        if self.group == "many":
+            return "many small, batch × heads × N × D", f"{self.batch}×{self.heads}×{self.queries}×{self.dim}"
+        if self.group == "decode":
+            heads = f"{self.heads}:{self.kv_heads}" if self.heads > self.kv_heads else f"{self.heads}"
+            queries = f", {self.queries} queries" if self.queries > 1 else ""
+            return f"decode, {heads} heads of {self.dim}{queries}, keys", f"{self.keys}"
+        if self.queries != self.keys:
+            return f"cross attention, D={self.dim}, queries × keys", f"{self.queries}×{self.keys}"
+        kind = "causal" if self.causal else "prefill"
+        kind = {"": kind, "bool": "boolean mask, half at random", "float": "bias of each head"}[self.mask]
+        heads = f", {self.heads}:{self.kv_heads} heads" if self.heads > self.kv_heads else ""
+        double = " in double" if self.dtype == "float64" else ""
+        return f"{kind}{double}{heads}, D={self.dim}, N", f"{self.queries}"
+
 
 def _square(name: str, group: str, dim: int, length: int, **options: object) -> Case:
     return Case(f"{name}-d{dim}-n{length}", group, queries=length, keys=length, dim=dim, **options)  # type: ignore[arg-type]
@@ -62,6 +83,7 @@ def _all_cases() -> list[Case]:
         cases += [_square("float64", "float64", dim, length, dtype="float64") for length in (128, 1024, 4096)]
         cases.append(_square("float64-causal", "float64", dim, 1024, dtype="float64", causal=True))
     cases += [
+        *(_square("prefill", "options", dim, 1024) for dim in (80, 96, 256)),
         Case("cross-d64-n77-k1500", "options", queries=77, keys=1500),
         Case("mask-bool-d64-n1024", "options", mask="bool"),
         Case("mask-float-d64-n1024", "options", mask="float"),

@@ -40,4 +40,5 @@ class Headwise(Peer):
 
 
 PEERS = [Headwise("headwise")]
-VERSION = f"{version('headwise')} ({headwise.active_isa()})"
+_INFO = headwise.build_info()
+VERSION = f"{version('headwise')} ({headwise.active_isa()}; {_INFO['blas'].split(' NO_')[0]}, core {_INFO['blas_core']})"

@@ -45,15 +45,24 @@ def make_inputs(case: Case) -> Arrays:
     return arrays
 
 
-def largest_error(case: Case, arrays: Arrays, output: NDArray[Any], causal_from_the_right: bool = False) -> float:
-    """Largest absolute difference from float64 over the rows that are judged; infinite if any is not finite."""
-    worst = 0.0
-    for index, expected in _reference(case, arrays, causal_from_the_right):
-        actual = output[index]
-        if not np.isfinite(actual).all():
-            return math.inf
-        worst = max(worst, float(np.max(np.abs(actual - expected))))
-    return worst
+class Reference:
+    """What a case makes of its inputs in float64; computed once for all peers."""
+
+    def __init__(self, case: Case, arrays: Arrays) -> None:
+        self._case, self._arrays = case, arrays
+        self._rows: dict[bool, list[tuple[Any, NDArray[Any]]]] = {}
+
+    def largest_error(self, output: NDArray[Any], causal_from_the_right: bool = False) -> float:
+        """Largest absolute difference over the rows that are judged; infinite if any is not finite."""
+        if causal_from_the_right not in self._rows:
+            self._rows[causal_from_the_right] = list(_reference(self._case, self._arrays, causal_from_the_right))
+        worst = 0.0
+        for index, expected in self._rows[causal_from_the_right]:
+            actual = output[index]
+            if not np.isfinite(actual).all():
+                return math.inf
+            worst = max(worst, float(np.max(np.abs(actual - expected))))
+        return worst
 
 
 def _softmax(scores: NDArray[Any]) -> NDArray[Any]:

@@ -2,7 +2,9 @@
 
 Every module of peers lives in a process of its own that waits on a pipe while others run. All of them prepare, their
 outputs are compared with float64; then rounds go over the peers back and forth, a reading of the limits before each.
-Shared machines have spells of half speed that last seconds, so the figure used is the median of a peer's quietest round.
+A peer that took more than twice the time of the fastest in both of the first two rounds is left out of the others.
+Shared machines have spells of half speed that last seconds, so the figure used is the median of a peer's quietest half
+of the rounds.
 """
 
 from __future__ import annotations
@@ -21,14 +23,15 @@ from typing import Any
 
 import numpy as np
 from cases import Case
-from inputs import largest_error, make_inputs
+from inputs import Reference, make_inputs
 from peer import MODULES
 
-ROUNDS = 4
-SAMPLES = 5  # a round
+ROUNDS = 5
+SAMPLES = 2  # a round
 SHORTEST = 0.005  # seconds a sample lasts at least
 # libgomp's threads spin for up to 13 ms after a call; the next peer starts when they sleep.
-GAP = 0.05
+GAP = 0.02
+SLOW = 2.0  # times the fastest peer's time
 
 
 @dataclass
@@ -36,7 +39,6 @@ class Settings:
     threads: int
     limits: Path  # the program headwise_machine_limits
     peers: set[str]
-    budget: float = 0.5  # seconds a peer may sample in a round
 
 
 class Process:
@@ -81,6 +83,10 @@ class Timing:
     calls: int = 0
     rounds: list[list[float]] = field(default_factory=list)
 
+    @property
+    def least(self) -> float:
+        return min((min(samples) for samples in self.rounds), default=math.inf)
+
 
 class Measurement:
     """Processes of peers and what they measure; use it in a with statement."""
@@ -111,13 +117,14 @@ class Measurement:
             timings, unable = self._prepare(case, Path(folder))
         limits = []
         for turn in range(ROUNDS):
-            time.sleep(2 * GAP)
+            time.sleep(GAP)
             limits.append(self._limit("read" if case.reads_memory else case.dtype))
+            fastest = min((timing.least for timing in timings), default=math.inf)
             for timing in timings if turn % 2 == 0 else timings[::-1]:
+                if turn > 1 and timing.least > SLOW * fastest:
+                    continue
                 time.sleep(GAP)
-                answer = timing.process.ask(
-                    "sample", peer=timing.peer, samples=SAMPLES, shortest=SHORTEST, budget=self.settings.budget
-                )
+                answer = timing.process.ask("sample", peer=timing.peer, samples=SAMPLES, shortest=SHORTEST)
                 timing.rounds.append(answer["times"])
                 timing.calls = answer["calls"]
         for process in self.processes.values():
@@ -130,6 +137,7 @@ class Measurement:
 
     def _prepare(self, case: Case, folder: Path) -> tuple[list[Timing], list[dict[str, Any]]]:
         arrays = make_inputs(case)
+        reference = Reference(case, arrays)
         for name, array in arrays.items():
             np.save(folder / name, array)
         timings, unable = [], []
@@ -143,7 +151,7 @@ class Measurement:
                 elif answer["taken"]:
                     result = folder / "output.tmp.npy"
                     from_the_right = answer["causal_from_the_right"] and case.queries < case.keys
-                    error = largest_error(case, arrays, np.load(result, mmap_mode="r"), from_the_right)
+                    error = reference.largest_error(np.load(result, mmap_mode="r"), from_the_right)
                     result.unlink()
                     timings.append(Timing(peer, process, error))
         return timings, unable
@@ -155,7 +163,8 @@ class Measurement:
 
 def _record(case: Case, timing: Timing, limit: float) -> dict[str, Any]:
     samples = [seconds for samples in timing.rounds for seconds in samples]
-    median = min(statistics.median(samples) for samples in timing.rounds)
+    quietest = sorted(timing.rounds, key=statistics.median)[: (len(timing.rounds) + 1) // 2]
+    median = statistics.median([seconds for samples in quietest for seconds in samples])
     rate = (case.bytes_read if case.reads_memory else case.flops) / median
     return {
         "peer": timing.peer,

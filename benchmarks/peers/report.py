@@ -34,10 +34,63 @@ def best_peer(records: dict[str, Record]) -> Record | None:
     return min(others, key=lambda record: record["milliseconds"], default=None)
 
 
-def markdown(run: Run) -> str:
+def heading(run: Run) -> list[str]:
     versions = ", ".join(f"{module} {version}" for module, version in run["versions"].items())
-    lines = [f"{run['date']}, {run['machine']}. {versions}.", ""]
-    for threads in sorted({record["threads"] for record in run["records"]}):
+    return [f"Measured {run['date']} on {run['machine']}. {versions}.", ""]
+
+
+def thread_counts(run: Run) -> list[int]:
+    return sorted({record["threads"] for record in run["records"]})
+
+
+def summary(run: Run) -> str:
+    """A row for each series of cases: headwise's shares of the limit, the best peers' and the ratios of the times."""
+    lines = heading(run)
+    for threads in thread_counts(run):
+        series: dict[str, dict[str, dict[str, Record]]] = {}
+        for name, records in timed(run, threads).items():
+            if OURS in records and best_peer(records):
+                title, point = CASES[name].series
+                series.setdefault(title, {})[point] = records
+        lines += [
+            f"| {_threads(threads)} | headwise | best peer | which | times as fast |",
+            "|---|---|---|---|---|",
+        ]
+        lines += [_summary_row(title, points) for title, points in series.items()]
+        lines += [""]
+    return "\n".join(
+        [
+            *lines,
+            "Share of the peak of multiply-adds, of decode of the bandwidth of memory (caches exceed it), read between "
+            "the rounds; useful operations only: causal counts half of the pairs. The best peer of each case; times as "
+            "fast: its time / headwise's.",
+            "",
+        ]
+    )
+
+
+def _summary_row(title: str, points: dict[str, dict[str, Record]]) -> str:
+    best = [peer for records in points.values() if (peer := best_peer(records))]
+    ours = [records[OURS] for records in points.values()]
+    ratios = [f"{peer['milliseconds'] / own['milliseconds']:.2f}" for peer, own in zip(best, ours)]
+    names = dict.fromkeys(peer["peer"] for peer in best)
+    separator = " = " if title.endswith(" N") else ": "
+    cells = [title + separator + " / ".join(points), _shares(ours), _shares(best), ", ".join(names), " / ".join(ratios)]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _shares(records: list[Record]) -> str:
+    return " / ".join(f"{100 * record['share']:.0f}" for record in records) + " %"
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' if count > 1 else ''}"
+
+
+def markdown(run: Run) -> str:
+    """Every time, share and error."""
+    lines = heading(run)
+    for threads in thread_counts(run):
         found = timed(run, threads)
         for group in dict.fromkeys(CASES[name].group for name in found):
             lines += _table(
@@ -56,9 +109,8 @@ def markdown(run: Run) -> str:
 def _table(group: str, threads: int, found: dict[str, dict[str, Record]]) -> list[str]:
     peers = list(dict.fromkeys(peer for records in found.values() for peer in records))
     limit = "bandwidth of memory (caches exceed it)" if group == "decode" else "peak of multiply-adds"
-    plural = "s" if threads > 1 else ""
     lines = [
-        f"### {group}, {threads} thread{plural}",
+        f"### {group}, {_threads(threads)}",
         "",
         f"Milliseconds, share of the {limit}, error.",
         "",
@@ -140,17 +192,18 @@ def draw_ratios(run: Run, threads: int) -> Figure | None:
     axes.set_yticks(positions, list(ratios), fontsize=8)
     axes.set_ylim(len(ratios) - 0.4, -0.6)
     axes.set_xlim(0, 1.25 * max(ratio for ratio, _ in ratios.values()))
-    axes.set_xlabel(f"times as fast as the best peer, {threads} thread{'s' if threads > 1 else ''}", color=_INK)
+    axes.set_xlabel(f"times as fast as the best peer, {_threads(threads)}", color=_INK)
     _finish(axes)
     axes.grid(visible=False)
     return figure
 
 
 def write(run: Run, folder: Path) -> list[Path]:
-    """peers.md and the pictures beside it; returns what was written."""
-    written = [folder / "peers.md"]
-    written[0].write_text(markdown(run), encoding="utf-8")
-    for threads in sorted({record["threads"] for record in run["records"]}):
+    """summary.md, peers.md with the details and the pictures; returns what was written."""
+    written = [folder / "summary.md", folder / "peers.md"]
+    written[0].write_text(summary(run), encoding="utf-8")
+    written[1].write_text(markdown(run), encoding="utf-8")
+    for threads in thread_counts(run):
         drawn = {f"shares-{group}": draw_shares(run, threads, group) for group in ("prefill", "causal")}
         drawn["ratios"] = draw_ratios(run, threads)
         for name, figure in drawn.items():

@@ -1,7 +1,7 @@
 """headwise beside PyTorch, ONNX Runtime, OpenVINO and NumPy on named cases: times, shares of the machine's limits, errors.
 
-cmake/run peers                                   eight cases, one thread: a few minutes
-cmake/run peers --cases all --threads 1,2         everything: hours
+cmake/run peers                                   eight cases, one thread: a minute
+cmake/run peers --cases all --threads 1,2         everything: a quarter of an hour
 cmake/run peers --cases causal --peers torch      headwise and those peers
 cmake/run peers --report build/peers/peers.json   tables and pictures of earlier runs
 """

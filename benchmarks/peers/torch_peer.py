@@ -60,6 +60,12 @@ class Attention(TorchPeer):
             query = query.reshape(case.batch, case.kv_heads, -1, case.dim)
         options = {"enable_gqa": True} if query.shape[1] != key.shape[1] else {}
 
+        if self.backend == SDPBackend.FLASH_ATTENTION:
+            with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]):
+                chosen = torch._fused_sdp_choice(query, key, value, mask, 0.0, case.causal, **options)
+            if chosen == SDPBackend.FLASH_ATTENTION.value:
+                raise Unable('what "torch" chooses itself')
+
         def call() -> Any:
             output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=case.causal, **options)
             return output.reshape(shape)

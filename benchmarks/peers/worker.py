@@ -38,18 +38,16 @@ def seconds(call: Callable[[], Any], times: int = 1) -> float:
     return (time.perf_counter() - start) / times
 
 
-def sample(call: Callable[[], Any], samples: int, shortest: float, budget: float) -> tuple[list[float], int]:
+def sample(call: Callable[[], Any], samples: int, shortest: float) -> tuple[list[float], int]:
     """Times of a call in seconds, each the mean of so many calls that they last `shortest` seconds."""
-    first = seconds(call)
-    if first > budget / 2:
-        return [first] + [seconds(call) for _ in range(int(budget / first) - 1)], 1
-    end = time.perf_counter() + 2 * shortest
+    first = seconds(call)  # wakes threads and fills caches; that no longer matters to a call of ten samples' length
+    if first > 10 * shortest:
+        return [first] + [seconds(call) for _ in range(samples - 1)], 1
+    end = time.perf_counter() + shortest
     while time.perf_counter() < end:
         call()
     calls = max(1, math.ceil(shortest / seconds(call, 2)))
-    duration = seconds(call, calls)
-    count = max(1, min(samples, int(budget / (duration * calls))))
-    return [duration] + [seconds(call, calls) for _ in range(count - 1)], calls
+    return [seconds(call, calls) for _ in range(samples)], calls
 
 
 class Worker:
@@ -75,11 +73,11 @@ class Worker:
             np.save(Path(folder) / "output.tmp", result)
         return {"taken": True, "causal_from_the_right": self.peers[peer].causal_from_the_right}
 
-    def sample(self, peer: str, samples: int, shortest: float, budget: float) -> dict[str, Any]:
+    def sample(self, peer: str, samples: int, shortest: float) -> dict[str, Any]:
         gc.collect()
         gc.disable()
         with self.peers[peer].around():
-            times, calls = sample(self.calls[peer], samples, shortest, budget)
+            times, calls = sample(self.calls[peer], samples, shortest)
         gc.enable()
         return {"times": times, "calls": calls}
 

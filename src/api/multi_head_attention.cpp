@@ -1,5 +1,8 @@
 #include "headwise/multi_head_attention.hpp"
 
+#include <algorithm>
+#include <optional>
+
 #include "api/error.hpp"
 #include "api/validate.hpp"
 #include "api/validate_layer.hpp"
@@ -25,12 +28,27 @@ template <class T>
 struct Memory {
   T *query, *key, *value;  ///< packed weights: all three side by side at `query`
   T* heads;                ///< without an output projection the heads go to the output
-  std::byte* attention;    ///< workspace of the attention
+  std::byte* steps;        ///< workspace of the attention and of each projection, one after the other
 };
+
+/// What the projections and the attention need in turn.
+template <class T>
+std::size_t step_bytes(const MultiHeadAttentionShape& shape, const MultiHeadAttentionWeights<T>& weights,
+                       const AttentionPlan<T>& plan) {
+  std::size_t bytes = plan.workspace_bytes();
+  const auto add = [&](std::int64_t tokens, const std::optional<Projection<T>>& projection) {
+    if (!projection) return;
+    const std::int64_t rows = shape.batch * tokens;
+    bytes = std::max(bytes, detail::projection_workspace_bytes(rows, *projection, plan.options().num_threads));
+  };
+  for (const auto* projection : {&weights.packed, &weights.query, &weights.output}) add(shape.query_length, *projection);
+  for (const auto* projection : {&weights.key, &weights.value}) add(shape.key_length, *projection);
+  return bytes;
+}
 
 template <class T>
 Memory<T> carve(detail::Carver& carver, const MultiHeadAttentionShape& shape,
-                const MultiHeadAttentionWeights<T>& weights, std::size_t attention_bytes) {
+                const MultiHeadAttentionWeights<T>& weights, std::size_t bytes) {
   const Widths widths = widths_of(shape);
   const auto take = [&](std::int64_t tokens, std::int64_t width) {
     constexpr std::int64_t most_elements = std::int64_t{1} << 58;  // all results together stay below 2^63 bytes
@@ -47,7 +65,7 @@ Memory<T> carve(detail::Carver& carver, const MultiHeadAttentionShape& shape,
     memory.value = take(shape.key_length, widths.value);
   }
   if (weights.output) memory.heads = take(shape.query_length, widths.heads);
-  memory.attention = carver.take<std::byte>(attention_bytes);
+  memory.steps = carver.take<std::byte>(bytes);
   return memory;
 }
 
@@ -110,7 +128,7 @@ MultiHeadAttention<T>::MultiHeadAttention(const MultiHeadAttentionShape& shape,
 template <class T>
 std::size_t MultiHeadAttention<T>::workspace_bytes() const {
   detail::Carver measure;
-  carve(measure, shape_, weights_, plan_.workspace_bytes());
+  carve(measure, shape_, weights_, step_bytes(shape_, weights_, plan_));
   return detail::workspace_mark_bytes + measure.used();
 }
 
@@ -121,7 +139,7 @@ void MultiHeadAttention<T>::run(const MultiHeadAttentionArguments<T>& arguments,
   detail::validate_workspace(workspace, needed);
   const detail::Workspace scratch(workspace, needed);
   detail::Carver carver(scratch.data());
-  const Memory<T> memory = carve(carver, shape_, weights_, plan_.workspace_bytes());
+  const Memory<T> memory = carve(carver, shape_, weights_, step_bytes(shape_, weights_, plan_));
 
   const TensorView<const T, 3> key_input = arguments.key_input.value_or(arguments.query_input);
   const TensorView<const T, 3> value_input = arguments.value_input.value_or(key_input);
@@ -139,15 +157,15 @@ void MultiHeadAttention<T>::run(const MultiHeadAttentionArguments<T>& arguments,
 
   const int num_threads = plan_.options().num_threads;
   if (weights_.packed) {
-    detail::run_projection(arguments.query_input, *weights_.packed, tokens.packed, num_threads);
+    detail::run_projection(arguments.query_input, *weights_.packed, tokens.packed, num_threads, memory.steps);
   } else {
-    detail::run_projection(arguments.query_input, *weights_.query, tokens.query, num_threads);
-    detail::run_projection(key_input, *weights_.key, tokens.key, num_threads);
-    detail::run_projection(value_input, *weights_.value, tokens.value, num_threads);
+    detail::run_projection(arguments.query_input, *weights_.query, tokens.query, num_threads, memory.steps);
+    detail::run_projection(key_input, *weights_.key, tokens.key, num_threads, memory.steps);
+    detail::run_projection(value_input, *weights_.value, tokens.value, num_threads, memory.steps);
   }
-  plan_.run(attention, {memory.attention, plan_.workspace_bytes()});
+  plan_.run(attention, {memory.steps, plan_.workspace_bytes()});
   if (weights_.output) {
-    detail::run_projection<T>(tokens.heads, *weights_.output, arguments.output, num_threads);
+    detail::run_projection<T>(tokens.heads, *weights_.output, arguments.output, num_threads, memory.steps);
   }
 }
 

@@ -2,6 +2,8 @@
 
 #include "api/error.hpp"
 #include "api/validate_layer.hpp"
+#include "platform/parallel.hpp"
+#include "platform/workspace.hpp"
 
 namespace headwise {
 inline namespace v0 {
@@ -10,7 +12,11 @@ template <class T>
 void project(std::type_identity_t<TensorView<const T, 3>> input, const Projection<T>& projection,
              TensorView<T, 3> output, int num_threads) {
   detail::validate_projection(input, projection, output, num_threads);
-  detail::run_projection(input, projection, output, num_threads);
+  // Resolved once: what OpenMP would use may change in between.
+  const int threads = num_threads > 0 ? num_threads : detail::default_num_threads();
+  const std::int64_t rows = output.extent(0) * output.extent(1);
+  const detail::Workspace workspace({}, detail::projection_workspace_bytes(rows, projection, threads));
+  detail::run_projection(input, projection, output, threads, workspace.data());
 }
 
 template <class T>

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "drivers/panel_product.hpp"
+#include "plan/projection_plan.hpp"
 #include "platform/blas.hpp"
 #include "platform/parallel.hpp"
 
@@ -10,7 +12,7 @@ namespace {
 
 /// Rows of input and output that one BLAS call can walk.
 template <class T>
-struct Rows {
+struct TokenRows {
   std::int64_t count;
   const T* input;
   std::int64_t input_stride;
@@ -30,7 +32,7 @@ std::optional<std::int64_t> common_row_stride(const TensorView<T, 3>& view) {
 
 /// Fills every row with the bias, or with zeros. BLAS adds the product to it: no second pass over the output.
 template <class T>
-void fill_with_bias(const Rows<T>& rows, std::span<const T> bias, std::int64_t outputs, int num_threads) {
+void fill_with_bias(const TokenRows<T>& rows, std::span<const T> bias, std::int64_t outputs, int num_threads) {
   constexpr std::int64_t task_elements = 1 << 16;  // some 20 µs of stores, which pay for a parallel region
   const std::int64_t task_rows = std::max<std::int64_t>(task_elements / outputs, 1);
   const std::int64_t tasks = (rows.count + task_rows - 1) / task_rows;
@@ -48,27 +50,35 @@ void fill_with_bias(const Rows<T>& rows, std::span<const T> bias, std::int64_t o
   });
 }
 
+/// The product of all rows with a weight; `accumulate` is left to the caller.
 template <class T>
-void project_rows(const Rows<T>& rows, const Projection<T>& projection, const WeightLayout& weight, int num_threads) {
-  const std::int64_t inputs = projection.inputs();
-  const std::int64_t outputs = projection.outputs();
-  const bool accumulate = !projection.bias.empty() || inputs == 0;
-  if (accumulate) fill_with_bias(rows, projection.bias, outputs, num_threads);
-  if (inputs == 0) return;
+GemmArguments<T> product_of(const TokenRows<T>& rows, const Projection<T>& projection, const WeightLayout& weight) {
   // The stride of a single row is never walked and may be anything, so BLAS gets one that it accepts.
   const bool single = rows.count == 1;
-  gemm<T>({.rows = rows.count,
-           .columns = outputs,
-           .inner = inputs,
-           .a = rows.input,
-           .a_stride = single ? inputs : rows.input_stride,
-           .b = projection.weight.data,
-           .b_stride = weight.stride,
-           .b_transposed = weight.transposed,
-           .c = rows.output,
-           .c_stride = single ? outputs : rows.output_stride,
-           .accumulate = accumulate},
-          num_threads);
+  return {.rows = rows.count,
+          .columns = projection.outputs(),
+          .inner = projection.inputs(),
+          .a = rows.input,
+          .a_stride = single ? projection.inputs() : rows.input_stride,
+          .b = projection.weight.data,
+          .b_stride = weight.stride,
+          .b_transposed = weight.transposed,
+          .c = rows.output,
+          .c_stride = single ? projection.outputs() : rows.output_stride};
+}
+
+template <class T>
+void project_rows(const TokenRows<T>& rows, const Projection<T>& projection, const WeightLayout& weight, int num_threads,
+                  std::byte* memory) {
+  GemmArguments<T> product = product_of(rows, projection, weight);
+  if (by_own_kernel<T>(rows.count, product.inner)) {
+    const PanelPlan plan = panels_of<T>(product.rows, product.columns, product.inner, num_threads);
+    multiply_by_panels<T>(product, projection.bias, plan, memory);
+    return;
+  }
+  product.accumulate = !projection.bias.empty() || product.inner == 0;
+  if (product.accumulate) fill_with_bias(rows, projection.bias, product.columns, num_threads);
+  if (product.inner > 0) gemm<T>(product, num_threads);
 }
 
 }  // namespace
@@ -93,8 +103,17 @@ std::optional<WeightLayout> weight_layout(const Projection<T>& projection) {
 }
 
 template <class T>
+std::size_t projection_workspace_bytes(std::int64_t rows, const Projection<T>& projection, int num_threads) {
+  // Fewer rows may be given to the kernel where all of them are given to BLAS.
+  const std::int64_t inner = projection.inputs();
+  if (!by_own_kernel<T>(std::min(rows, blas_rows - 1), inner)) return 0;
+  const PanelPlan plan = panels_of<T>(rows, projection.outputs(), inner, num_threads);
+  return panel_bytes<T>(plan) * static_cast<std::size_t>(plan.most_threads);
+}
+
+template <class T>
 void run_projection(const TensorView<const T, 3>& input, const Projection<T>& projection,
-                    const TensorView<T, 3>& output, int num_threads) {
+                    const TensorView<T, 3>& output, int num_threads, std::byte* workspace) {
   if (output.empty()) return;
   const WeightLayout weight = *weight_layout(projection);
   const std::int64_t batch = output.extent(0);
@@ -102,22 +121,24 @@ void run_projection(const TensorView<const T, 3>& input, const Projection<T>& pr
   const auto input_stride = common_row_stride(input);
   const auto output_stride = common_row_stride(output);
   if (input_stride && output_stride) {
-    const Rows<T> all{batch * tokens, input.data, *input_stride, output.data, *output_stride};
-    project_rows(all, projection, weight, num_threads);
+    const TokenRows<T> all{batch * tokens, input.data, *input_stride, output.data, *output_stride};
+    project_rows(all, projection, weight, num_threads, workspace);
     return;
   }
   for (std::int64_t b = 0; b < batch; ++b) {
-    const Rows<T> entry{tokens, input.data + b * input.stride(0), input.stride(1), output.data + b * output.stride(0),
+    const TokenRows<T> entry{tokens, input.data + b * input.stride(0), input.stride(1), output.data + b * output.stride(0),
                         output.stride(1)};
-    project_rows(entry, projection, weight, num_threads);
+    project_rows(entry, projection, weight, num_threads, workspace);
   }
 }
 
 template std::optional<WeightLayout> weight_layout(const Projection<float>&);
 template std::optional<WeightLayout> weight_layout(const Projection<double>&);
+template std::size_t projection_workspace_bytes(std::int64_t, const Projection<float>&, int);
+template std::size_t projection_workspace_bytes(std::int64_t, const Projection<double>&, int);
 template void run_projection(const TensorView<const float, 3>&, const Projection<float>&, const TensorView<float, 3>&,
-                             int);
+                             int, std::byte*);
 template void run_projection(const TensorView<const double, 3>&, const Projection<double>&,
-                             const TensorView<double, 3>&, int);
+                             const TensorView<double, 3>&, int, std::byte*);
 
 }  // namespace headwise::detail

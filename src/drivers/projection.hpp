@@ -1,6 +1,8 @@
-// The linear projections of the layer: BLAS calls over all rows of a batch.
+// The linear projections of the layer, over all rows of a batch: by BLAS, or by a kernel of headwise's own where BLAS is
+// slow (plan/projection_plan.hpp).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 
@@ -20,16 +22,23 @@ struct WeightLayout {
 template <class T>
 std::optional<WeightLayout> weight_layout(const Projection<T>& projection);
 
+/// Workspace of run_projection for up to `rows` rows (batch · tokens).
+template <class T>
+std::size_t projection_workspace_bytes(std::int64_t rows, const Projection<T>& projection, int num_threads);
+
 /// output[b, t, :] = input[b, t, :]·W + bias, over whatever output held. The arguments satisfy what project() asks.
+/// \param workspace projection_workspace_bytes() bytes, aligned as a Workspace is
 template <class T>
 void run_projection(const TensorView<const T, 3>& input, const Projection<T>& projection,
-                    const TensorView<T, 3>& output, int num_threads);
+                    const TensorView<T, 3>& output, int num_threads, std::byte* workspace);
 
 extern template std::optional<WeightLayout> weight_layout(const Projection<float>&);
 extern template std::optional<WeightLayout> weight_layout(const Projection<double>&);
+extern template std::size_t projection_workspace_bytes(std::int64_t, const Projection<float>&, int);
+extern template std::size_t projection_workspace_bytes(std::int64_t, const Projection<double>&, int);
 extern template void run_projection(const TensorView<const float, 3>&, const Projection<float>&,
-                                    const TensorView<float, 3>&, int);
+                                    const TensorView<float, 3>&, int, std::byte*);
 extern template void run_projection(const TensorView<const double, 3>&, const Projection<double>&,
-                                    const TensorView<double, 3>&, int);
+                                    const TensorView<double, 3>&, int, std::byte*);
 
 }  // namespace headwise::detail

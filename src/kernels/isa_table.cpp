@@ -3,6 +3,7 @@
 #include "kernels/dispatch.hpp"
 #include "kernels/isa.hpp"
 #include "kernels/mask.hpp"
+#include "kernels/multiply.hpp"
 #include "kernels/pack.hpp"
 #include "kernels/row_dot.hpp"
 #include "kernels/scores.hpp"
@@ -33,6 +34,7 @@ constexpr KernelTable<T, T> make_table() {
           .all_finite = all_finite<T>,
           .store_weights = store_weights<T>,
           .store_scores = store_scores<T>,
+          .multiply_panel = multiply_panel<T>,
           .row_scores = row_scores<T>,
           .row_adjust = row_adjust<T>,
           .row_softmax = row_softmax<T>,

@@ -135,6 +135,23 @@ struct ValueArguments {
   const T* const* accumulated = nullptr;  ///< in a last block: rows so far where they do not lie in the output; else null
 };
 
+/// A panel of up to tile_rows columns of a matrix product, over `inner` of the products that each element sums up.
+template <class T>
+struct PanelArguments {
+  const T* left;  ///< [rows][inner]
+  std::int64_t left_stride;
+  int rows;
+  int inner;
+  const T* right;  ///< [inner][right_stride], 0 beyond `columns`
+  int right_stride;  ///< `columns`, rounded up to whole vectors
+  const T* start;    ///< [right_stride]: what the sums start from; null: they are added to the result
+  T* result;         ///< [rows][columns]
+  std::int64_t result_stride;
+  int columns;
+  Rows<T> ahead;   ///< rows of `inner` elements that are read soon, to prefetch
+  int ahead_rows;  ///< how many
+};
+
 template <class T, class KV>
 struct KernelTable {
   const char* isa;
@@ -186,6 +203,9 @@ struct KernelTable {
 
   /// The same of the scores themselves.
   void (*store_scores)(const BlockArguments<T, KV>&, int keys, int rows, T* const* target, std::int64_t key_stride);
+
+  /// result[row] = start (or result[row]) + Σ_i left[row][i] · right[i], in the order of i, for any number of rows.
+  void (*multiply_panel)(const PanelArguments<T>&);
 
   // Few rows against many keys (decode): lanes are features.
 

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cblas.h>
+#include <initializer_list>
 #include <limits>
 #include <stdexcept>
+#include <string_view>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -118,6 +120,15 @@ void gemm(const GemmArguments<T>& arguments, int num_threads) {
 
 template void gemm<float>(const GemmArguments<float>&, int);
 template void gemm<double>(const GemmArguments<double>&, int);
+
+int blas_vector_bytes() {
+  const std::string_view core = openblas_get_corename();
+  const auto is_any_of = [core](std::initializer_list<std::string_view> names) {
+    return std::find(names.begin(), names.end(), core) != names.end();
+  };
+  if (is_any_of({"SkylakeX", "Cooperlake", "SapphireRapids"})) return 64;
+  return is_any_of({"Haswell", "Zen", "Excavator"}) ? 32 : 16;
+}
 
 BlasInfo blas_info() {
   return {openblas_get_config(), openblas_get_corename(), threading_name(openblas_get_parallel())};

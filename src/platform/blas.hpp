@@ -35,6 +35,9 @@ void gemm(const GemmArguments<T>& arguments, int num_threads);
 extern template void gemm<float>(const GemmArguments<float>&, int);
 extern template void gemm<double>(const GemmArguments<double>&, int);
 
+/// Bytes of the vectors that the loaded BLAS computes with on x86-64; elsewhere those of every processor, 16.
+int blas_vector_bytes();
+
 /// The BLAS that is loaded now.
 struct BlasInfo {
   std::string configuration;  ///< its own description of itself

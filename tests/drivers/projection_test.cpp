@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "support/environment.hpp"
+#include "support/guarded_buffer.hpp"
 #include "support/layer_reference.hpp"
 #include "support/random.hpp"
 #include "support/tensors.hpp"
@@ -15,7 +16,6 @@
 namespace headwise::test {
 namespace {
 
-using detail::run_projection;
 using detail::weight_layout;
 
 template <class T>
@@ -23,6 +23,15 @@ std::vector<T> normal(Random& random, std::int64_t count) {
   std::vector<T> numbers(static_cast<std::size_t>(count));
   for (T& number : numbers) number = static_cast<T>(random.normal());
   return numbers;
+}
+
+template <class T>
+void run_projection(const TensorView<const T, 3>& input, const Projection<T>& projection,
+                    const TensorView<T, 3>& output, int num_threads) {
+  const std::size_t bytes =
+      detail::projection_workspace_bytes(output.extent(0) * output.extent(1), projection, num_threads);
+  const GuardedBuffer<std::uint8_t> workspace(static_cast<std::int64_t>(bytes), Placement::before_guard);
+  detail::run_projection(input, projection, output, num_threads, reinterpret_cast<std::byte*>(workspace.data()));
 }
 
 struct Sizes {
@@ -77,6 +86,39 @@ TEST_CASE_TEMPLATE("projections of every size are within the bound, with any num
       check_projection<T>(sizes, Rows::batch_gaps, Rows::dense, WeightOrder::out_in, true, num_threads);
     }
   }
+}
+
+TEST_CASE_TEMPLATE("products of many blocks, panels and pieces are within the bound", T, float, double) {
+  for (const Sizes sizes : {Sizes{1, 70, 1600, 65}, {2, 80, 96, 300}, {1, 600, 40, 70}}) {
+    for (const WeightOrder order : {WeightOrder::in_out, WeightOrder::out_in}) {
+      for (const int num_threads : {1, 3}) {
+        CAPTURE(sizes.tokens);
+        CAPTURE(static_cast<int>(order));
+        CAPTURE(num_threads);
+        check_projection<T>(sizes, Rows::dense, Rows::batch_gaps, order, true, num_threads);
+      }
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("below the rows that are BLAS's, bits depend on neither threads nor other rows", T, float, double) {
+  Random random(5);
+  constexpr std::int64_t rows = 300, inputs = 900, outputs = 150, part = 100;
+  const std::vector<T> input = normal<T>(random, rows * inputs), weight = normal<T>(random, inputs * outputs);
+  const Projection<T> projection{.weight = TensorView<const T, 2>::contiguous(weight.data(), {outputs, inputs}),
+                                 .order = WeightOrder::out_in};
+  const auto project_part = [&](std::int64_t first, std::int64_t count, std::vector<T>& output, int num_threads) {
+    run_projection(TensorView<const T, 3>::contiguous(input.data() + first * inputs, {1, count, inputs}), projection,
+                   TensorView<T, 3>::contiguous(output.data() + first * outputs, {1, count, outputs}), num_threads);
+  };
+  std::vector<T> expected(rows * outputs), output(rows * outputs);
+  project_part(0, rows, expected, 1);
+  for (const int num_threads : {2, 5}) {
+    project_part(0, rows, output, num_threads);
+    CHECK(same_bits(output, expected));
+  }
+  for (std::int64_t first = 0; first < rows; first += part) project_part(first, part, output, 1);
+  CHECK(same_bits(output, expected));
 }
 
 TEST_CASE("a bias large enough for several tasks reaches every row") {

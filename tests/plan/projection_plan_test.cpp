@@ -1,0 +1,57 @@
+// The pure functions that decide about projections, as tables.
+#include "plan/projection_plan.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdint>
+
+namespace headwise::test {
+
+TEST_CASE("projection_plan: which products are BLAS's") {
+  struct Case {
+    std::int64_t rows;
+    int kernel_bytes, blas_bytes;
+    bool own;
+  };
+  for (const Case& c : {Case{1, 64, 64, true},
+                        {1, 16, 64, true},
+                        {511, 64, 64, true},
+                        {512, 64, 64, false},
+                        {512, 64, 32, true},
+                        {100000, 64, 16, true},
+                        {100000, 16, 16, false},
+                        {100000, 16, 64, false}}) {
+    CAPTURE(c.rows);
+    CAPTURE(c.kernel_bytes);
+    CAPTURE(c.blas_bytes);
+    CHECK(detail::multiplies_itself(c.rows, c.kernel_bytes, c.blas_bytes) == c.own);
+  }
+}
+
+TEST_CASE("projection_plan: blocks and panels cover the product, pieces are alike, threads have enough to do") {
+  for (const std::int64_t rows : {8, 64, 127, 128, 500, 513, 4096}) {
+    for (const std::int64_t columns : {1, 63, 64, 65, 768, 2304}) {
+      for (const std::int64_t inner : {1, 767, 768, 769, 4096}) {
+        for (const int threads : {1, 2, 64}) {
+          CAPTURE(rows);
+          CAPTURE(columns);
+          CAPTURE(inner);
+          CAPTURE(threads);
+          const detail::PanelPlan plan = detail::plan_panels(rows, columns, inner, 64, 4, threads);
+          CHECK(plan.rows >= std::min<std::int64_t>(rows, 64));
+          CHECK(plan.blocks == (rows + plan.rows - 1) / plan.rows);
+          CHECK(plan.panels == (columns + 63) / 64);
+          const std::int64_t most_inner = rows < 256 ? 128 : 768;
+          CHECK(plan.inner <= most_inner);
+          CHECK((inner + plan.inner - 1) / plan.inner == (inner + most_inner - 1) / most_inner);
+          CHECK(plan.threads <= plan.most_threads);
+          CHECK(plan.threads <= plan.tasks());
+          CHECK(plan.most_threads == (rows * columns * inner < 1000000 ? 1 : threads));
+        }
+      }
+    }
+  }
+}
+
+}  // namespace headwise::test
