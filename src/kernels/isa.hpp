@@ -11,10 +11,12 @@ namespace {
 // Register tiles, chosen so that accumulators, operands and one broadcast fill the register file without spilling:
 // `tile_vectors` vectors of query rows per tile; score_keys(v): keys per register tile of v row vectors;
 // value_rows(f): rows per register tile of f feature vectors; value_vectors(n): how many of n feature vectors to take.
+// `registers`: how many vector registers there are.
 #if defined(HEADWISE_KERNELS_AVX512)
 struct Isa {
   using Arch = xsimd::avx512bw;
   static constexpr const char* name = "avx512";
+  static constexpr int registers = 32;
   // 32 registers: 24 accumulators, 4 + 1 operands; two FMAs a cycle × 4 cycles need at least 8 chains.
   static constexpr int tile_vectors = 4;
   static constexpr int score_keys(int vectors) { return vectors == 4 ? 6 : vectors == 3 ? 8 : vectors == 2 ? 12 : 16; }
@@ -26,6 +28,7 @@ struct Isa {
 struct Isa {
   using Arch = xsimd::fma3<xsimd::avx2>;
   static constexpr const char* name = "avx2";
+  static constexpr int registers = 16;
   // 16 registers: 12 accumulators, 3 + 1 operands.
   static constexpr int tile_vectors = 3;
   static constexpr int score_keys(int vectors) { return vectors == 3 ? 4 : vectors == 2 ? 6 : 12; }
@@ -37,6 +40,7 @@ struct Isa {
 struct Isa {
   using Arch = xsimd::neon64;
   static constexpr const char* name = "neon64";
+  static constexpr int registers = 32;
   // 32 registers: 20 accumulators, 4 + 1 operands.
   static constexpr int tile_vectors = 4;
   static constexpr int score_keys(int vectors) { return vectors == 4 ? 5 : vectors == 3 ? 7 : vectors == 2 ? 10 : 16; }
@@ -48,6 +52,7 @@ struct Isa {
 struct Isa {
   using Arch = xsimd::sse2;
   static constexpr const char* name = "sse2";
+  static constexpr int registers = 16;
   // 16 registers, no FMA: 8 accumulators, 2 + 1 operands and a product each.
   static constexpr int tile_vectors = 2;
   static constexpr int score_keys(int vectors) { return vectors == 2 ? 4 : 8; }

@@ -91,6 +91,19 @@ TEST_CASE_TEMPLATE("attention: same bits for every thread count and repeat", T, 
   }
 }
 
+TEST_CASE_TEMPLATE("attention: same bits however many chunks of keys a task takes", T, float, double) {
+  // One query against chunks of 512 keys: heads that a task has for itself with one thread, and heads cut into tasks.
+  for (const AttentionShape& shape : {shape_of(1, 20, 1, 1100, 32, 32), shape_of(1, 4, 1, 5000, 32, 32)}) {
+    AttentionTensors<T> tensors(full_case(shape));
+    tensors.fill(3);
+    const Outputs<T> expected = tensors.run();
+    for (const int num_threads : {2, 3, 7}) {
+      CHECK_MESSAGE(same_bits(tensors.run(num_threads), expected), describe(tensors.problem()), ", ", num_threads,
+                    " threads");
+    }
+  }
+}
+
 TEST_CASE_TEMPLATE("attention: a batch equals its parts", T, float, double) {
   for (const std::int64_t queries : few_and_many_queries()) {
     AttentionCase problem = full_case(shape_of(3, 4, queries, 203, 64, 64));

@@ -20,7 +20,7 @@ TEST_CASE_TEMPLATE("row_values: every number of queries and feature vectors; row
     const GuardedBuffer<T> before(most_queries * accumulator_stride, Placement::before_guard);
     fill_normal(random, factor);
     fill_normal(random, before);
-    for (const int keys : {0, 1, 2, 7, 64}) {
+    for (const int keys : {0, 1, 2, 7, 17, 64}) {
       const GuardedBuffer<T> weights((most_queries - 1) * weight_stride + keys, Placement::before_guard);
       const GuardedBuffer<T> value(std::int64_t{keys} * features, Placement::before_guard);
       fill_normal(random, weights);
