@@ -112,6 +112,7 @@ class TileWorker {
     carve_thread(carver, call.shape, call.kernels, needs_, buffers_);
     if (needs_.key) *buffers_[0].copied_key = {};
     if (needs_.value) *buffers_[0].copied_value = {};
+    if (needs_.checks) std::fill_n(buffers_[0].checks, num_checks, CheckedRows<KV>{});
   }
 
   void operator()(std::int64_t task) const { work_(buffers_, needs_, task); }

@@ -43,11 +43,12 @@ class Tile : private TileBlocks<T, KV> {
     this->start_pass({});
     locate_output();
     reset_state();
+    if (!keys_.empty()) kept_ = {keys_.begin, keys_.begin};
   }
   using Base::at_end;
   using Base::position;
   void add_next_block() {
-    this->step([&](const Block& block) {
+    this->step([&](Block block) {
       if (!block.empty) add_block(block);
     });
   }
@@ -57,7 +58,7 @@ class Tile : private TileBlocks<T, KV> {
     finish_output();
     if (call_.arguments.logsumexp) write_logsumexp();
     if (saved.reference != nullptr) save(saved);
-    if (call_.arguments.weights) write_weights();
+    if (call_.arguments.weights) finish_weights();
     if (call_.arguments.scores) write_scores();
   }
 
@@ -72,22 +73,15 @@ class Tile : private TileBlocks<T, KV> {
     });
     std::fill_n(buffers_.state.start, row_stride_, T(0));
     const auto& mean = *call_.arguments.mean_weights;
-    for_blocks([&](const Block& block) {
+    for_blocks([&](Block block) {
       if (block.empty) return;
-      const int keys = block.keys();
-      for (int r = 0; r < rows_; ++r) buffers_.score_rows[r] = buffers_.mean + r * keys;
-      kernels_.scores(block.arguments);
-      kernels_.store_weights(block.arguments, keys, rows_, buffers_.score_rows, 1);
       for_rows([&](int r, const RowIndex& row) {
-        T* target = mean.data + sequence_.batch * mean.stride(0) + row.query * mean.stride(1) +
-                    block.range.begin * mean.stride(2);
-        const T* weights = buffers_.score_rows[r];
-        if (mean.stride(2) == 1) {
-          for (int j = 0; j < keys; ++j) target[j] += weights[j];
-        } else {
-          for (int j = 0; j < keys; ++j) target[j * mean.stride(2)] += weights[j];
-        }
+        buffers_.score_rows[r] = mean.data + sequence_.batch * mean.stride(0) + row.query * mean.stride(1) +
+                                 block.range.begin * mean.stride(2);
       });
+      announce_rows(mean.stride(2), block);
+      kernels_.scores(block.arguments);
+      kernels_.add_weights(block.arguments, block.keys(), rows_, buffers_.score_rows, mean.stride(2));
     });
   }
 
@@ -111,9 +105,12 @@ class Tile : private TileBlocks<T, KV> {
     });
   }
 
-  void add_block(const Block& block) {
-    const bool careful = needs_care(block);
-    kernels_.scores(block.arguments);
+  void add_block(Block& block) {
+    bool careful = needs_care(block);
+    if (call_.arguments.weights) locate_block(*call_.arguments.weights, block);
+    const bool excluded_by_bias = kernels_.scores(block.arguments);
+    careful = careful || (excluded_by_bias && !values_are_finite(block, block.range));
+    if (call_.arguments.weights) keep_scores(block);
     kernels_.softmax(block.arguments, careful);
     const bool last = block.range.end == keys_.end;
     if (last) kernels_.finish(buffers_.state, row_stride_);
@@ -148,8 +145,7 @@ class Tile : private TileBlocks<T, KV> {
   /// Keys that only some rows attend may hold values that the others must not touch.
   bool needs_care(const Block& block) const {
     if (!block.excludes) return false;
-    const bool by_limits_only = block.arguments.attended == nullptr && !block.arguments.adjustment.bias_excludes;
-    if (!by_limits_only) return !values_are_finite(block, block.range);
+    if (block.arguments.attended != nullptr) return !values_are_finite(block, block.range);
     return !values_are_finite(block, {block.range.begin, std::min(block.range.end, interior_.begin)}) ||
            !values_are_finite(block, {std::max({block.range.begin, interior_.begin, interior_.end}), block.range.end});
   }
@@ -157,8 +153,19 @@ class Tile : private TileBlocks<T, KV> {
   bool values_are_finite(const Block& block, KeyRange keys) const {
     if (keys.empty()) return true;
     const Rows<KV>& value = block.arguments.value;
-    return kernels_.all_finite(value.data + (keys.begin - block.range.begin) * value.stride, value.stride,
-                               static_cast<int>(keys.end - keys.begin), static_cast<int>(call_.shape.value_dim));
+    const CheckedRows<KV> wanted{value.data + (keys.begin - block.range.begin) * value.stride, value.stride,
+                                 static_cast<int>(keys.end - keys.begin)};
+    const auto check = [&] {
+      return kernels_.all_finite(wanted.source, wanted.stride, wanted.rows, static_cast<int>(call_.shape.value_dim));
+    };
+    // Copies change where they lie; of limits alone every tile asks for other keys.
+    if (needs_.value || !needs_.checks) return check();
+    CheckedRows<KV>& known = buffers_.checks[keys.begin / kernels_.block_keys % num_checks];
+    if (known.source != wanted.source || known.stride != wanted.stride || known.rows != wanted.rows) {
+      known = wanted;
+      known.finite = check();
+    }
+    return known.finite;
   }
 
   /// What the last block did not do: dead rows, division by the sum where the last block was skipped, strided outputs.
@@ -205,46 +212,70 @@ class Tile : private TileBlocks<T, KV> {
     });
   }
 
-  /// Second sweep, with references and sums known.
-  void write_weights() {
-    std::fill_n(buffers_.state.start, row_stride_, T(0));
-    write_blocks(*call_.arguments.weights, T(0), kernels_.store_weights);
+  /// Scores wait in the rows of the weights until references and sums are known: computing them again in a second sweep
+  /// would cost half of the call.
+  void keep_scores(const Block& block) {
+    const auto& weights = *call_.arguments.weights;
+    fill_rows(weights, {kept_.end, block.range.begin}, -std::numeric_limits<T>::infinity());
+    kernels_.store_scores(block.arguments, block.keys(), rows_, buffers_.score_rows, weights.stride(3));
+    kept_.end = block.range.end;
   }
 
+  void finish_weights() const {
+    const auto& weights = *call_.arguments.weights;
+    for_rows([&](int r, const RowIndex& row) {
+      kernels_.weigh_row(call_.score_row(weights, sequence_, row) + kept_.begin * weights.stride(3), weights.stride(3),
+                         kept_.end - kept_.begin, buffers_.state.reference[r], buffers_.state.inverse[r]);
+    });
+    fill_rows(weights, {0, kept_.begin}, T(0));
+    fill_rows(weights, {kept_.end, call_.shape.key_length}, T(0));
+  }
+
+  /// A second sweep: in other units, and of pairs that are not attended.
   void write_scores() {
     const bool biased = call_.options.score_stage == ScoreStage::biased;
     this->start_pass({.unit = 1, .softcap = call_.options.score_stage != ScoreStage::scaled, .masked = biased});
     std::fill_n(buffers_.state.start, row_stride_, T(0));
-    write_blocks(*call_.arguments.scores, biased ? -std::numeric_limits<T>::infinity() : T(0), kernels_.store_scores);
-  }
-
-  /// Writes a scores-shaped output block by block; `outside` where no block is computed.
-  template <class Store>
-  void write_blocks(const TensorView<T, 4>& view, T outside, Store store_block) {
-    const std::int64_t key_stride = view.stride(3);
+    const auto& scores = *call_.arguments.scores;
+    const T outside = biased ? -std::numeric_limits<T>::infinity() : T(0);
     std::int64_t written = 0;
-    const auto fill_to = [&](std::int64_t end) {
-      if (written >= end) return;
-      for_rows([&](int, const RowIndex& row) {
-        T* target = call_.score_row(view, sequence_, row);
-        for (std::int64_t j = written; j < end; ++j) target[j * key_stride] = outside;
-      });
-    };
-    for_blocks([&](const Block& block) {
+    for_blocks([&](Block block) {
       if (block.empty) return;
-      fill_to(block.range.begin);
-      this->locate_rows(call_.score_row(view, sequence_, this->first_row()) + block.range.begin * key_stride,
-                        view.stride(1), view.stride(2), buffers_.score_rows);
+      fill_rows(scores, {written, block.range.begin}, outside);
+      locate_block(scores, block);
       kernels_.scores(block.arguments);
-      store_block(block.arguments, block.keys(), rows_, buffers_.score_rows, key_stride);
+      kernels_.store_scores(block.arguments, block.keys(), rows_, buffers_.score_rows, scores.stride(3));
       written = block.range.end;
     });
-    fill_to(call_.shape.key_length);
+    fill_rows(scores, {written, call_.shape.key_length}, outside);
+  }
+
+  /// Rows of a block in a scores-shaped output.
+  void locate_block(const TensorView<T, 4>& view, Block& block) const {
+    this->locate_rows(call_.score_row(view, sequence_, this->first_row()) + block.range.begin * view.stride(3),
+                      view.stride(1), view.stride(2), buffers_.score_rows);
+    announce_rows(view.stride(3), block);
+  }
+
+  /// Lets the memory of the block's score rows be fetched while its scores are computed.
+  void announce_rows(std::int64_t key_stride, Block& block) const {
+    if (key_stride != 1) return;
+    block.arguments.upcoming = {.rows = buffers_.score_rows, .num_rows = rows_, .written = true};
+  }
+
+  /// Fills some keys of a scores-shaped output.
+  void fill_rows(const TensorView<T, 4>& view, KeyRange keys, T value) const {
+    if (keys.empty()) return;
+    for_rows([&](int, const RowIndex& row) {
+      T* target = call_.score_row(view, sequence_, row);
+      for (std::int64_t j = keys.begin; j < keys.end; ++j) target[j * view.stride(3)] = value;
+    });
   }
 
   Rows<KV> values_{};      ///< of the last block: a pass over no keys forms addresses of them, too
   bool started_ = false;   ///< output rows hold something
   bool finished_ = false;  ///< … divided by the sum
+  KeyRange kept_{};        ///< keys whose scores wait in the weights output
 };
 
 }  // namespace headwise::detail

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdlib>
 #include <limits>
 
 #include "drivers/mask_classes.hpp"
@@ -143,7 +144,7 @@ class TileBlocks {
     for (std::int64_t unit = 0; unit < units; ++unit) {
       const KeyRange range{unit * kernels_.block_keys,
                            std::min<std::int64_t>((unit + 1) * kernels_.block_keys, call_.shape.key_length)};
-      const BlockCoverage coverage = pack_mask_bits(range, false, true, false);
+      const BlockCoverage coverage = pack_mask_bits(range, {.masked = true, .prefetch_next = true});
       classes[unit] = !coverage.any_attended   ? MaskClass::none
                       : !coverage.any_excluded ? MaskClass::all
                                                : MaskClass::mixed;
@@ -215,7 +216,7 @@ class TileBlocks {
     BlockArguments<T, KV>& arguments = block.arguments;
     if (block.edge) set_limits(range);
     if (masks()) pack_mask(block);
-    if (pass_.masked && call_.arguments.bias && !block.empty) pack_bias(block);
+    if (pass_.masked && call_.arguments.bias && !block.empty) set_bias(block);
     if (block.empty) return block;
     if (has_slopes()) set_distances(range, arguments.adjustment);
     if (pass_.softcap) arguments.adjustment.softcap = softcap_in<T>(call_.options.softcap, pass_.unit);
@@ -253,44 +254,62 @@ class TileBlocks {
       return;
     }
     if (known == MaskClass::all && !call_.arguments.key_padding_mask) return;
-    const BlockCoverage coverage = pack_mask_bits(block.range, block.edge, known == MaskClass::mixed,
-                                                  call_.arguments.key_padding_mask.has_value());
+    const bool masked = known == MaskClass::mixed;
+    const BlockCoverage coverage = pack_mask_bits(
+        block.range, {.limited = block.edge, .masked = masked, .padded = call_.arguments.key_padding_mask.has_value()});
+    if (masked && call_.arguments.mask->stride(3) == 1 && call_.arguments.mask->stride(2) != 0) {
+      block.arguments.upcoming_mask = {.rows = buffers_.mask_rows, .offset = block.range.end, .num_rows = rows_};
+    }
     block.empty = !coverage.any_attended;
     if (coverage.any_excluded) block.arguments.attended = buffers_.attended;
     block.excludes = coverage.any_excluded;
   }
 
-  /// The attended bits of a block, by what applies of limits, mask and padding.
-  BlockCoverage pack_mask_bits(KeyRange range, bool limited, bool masked, bool padded) const {
+  /// What tells which pairs are attended.
+  struct MaskParts {
+    bool limited = false;
+    bool masked = false;
+    bool padded = false;
+    bool prefetch_next = false;
+  };
+
+  /// The attended bits of a block.
+  BlockCoverage pack_mask_bits(KeyRange range, const MaskParts& parts) const {
+    const auto [limited, masked, padded, prefetch_next] = parts;
     const std::int64_t key_stride = masked ? call_.arguments.mask->stride(3) : 0, first = range.begin * key_stride;
     for (int r = 0; masked && r < rows_; ++r) buffers_.mask_rows[r] += first;
     const auto& padding = call_.arguments.key_padding_mask;
     const BlockCoverage coverage = kernels_.pack_mask(
         {.rows = masked ? buffers_.mask_rows : nullptr,
          .key_stride = key_stride,
-         .padding = padded ? padding->data + sequence_.batch * padding->stride(0) + range.begin * padding->stride(1)
-                           : nullptr,
+         .padding =
+             padded ? padding->data + sequence_.batch * padding->stride(0) + range.begin * padding->stride(1) : nullptr,
          .padding_stride = padded ? padding->stride(1) : 0,
          .first_key = limited ? buffers_.first_key : nullptr,
          .last_key = limited ? buffers_.last_key : nullptr,
          .num_rows = rows_,
          .keys = static_cast<int>(range.end - range.begin),
-         .row_stride = row_stride_},
+         .row_stride = row_stride_,
+         .prefetch_next = prefetch_next},
         buffers_.attended);
     for (int r = 0; masked && r < rows_; ++r) buffers_.mask_rows[r] -= first;
     return coverage;
   }
 
-  void pack_bias(TileBlock<T, KV>& block) const {
-    const std::int64_t key_stride = call_.arguments.bias->stride(3), first = block.range.begin * key_stride;
-    for (int r = 0; r < rows_; ++r) buffers_.bias_rows[r] += first;
-    const BlockCoverage coverage = kernels_.pack_bias(buffers_.bias_rows, key_stride, block.keys(), rows_,
-                                                      static_cast<T>(pass_.unit), buffers_.bias, row_stride_);
-    for (int r = 0; r < rows_; ++r) buffers_.bias_rows[r] -= first;
-    block.empty = !coverage.any_attended;
-    block.excludes = block.excludes || coverage.any_excluded;
-    block.arguments.adjustment.bias = buffers_.bias;
-    block.arguments.adjustment.bias_excludes = coverage.any_excluded;
+  void set_bias(TileBlock<T, KV>& block) const {
+    const auto& bias = *call_.arguments.bias;
+    BlockArguments<T, KV>& arguments = block.arguments;
+    ScoreAdjustment<T>& adjustment = arguments.adjustment;
+    adjustment.bias = buffers_.bias_rows;
+    adjustment.bias_stride = used_stride(bias, 3);
+    adjustment.bias_offset = block.range.begin * adjustment.bias_stride;
+    adjustment.bias_rows = rows_;
+    adjustment.unit = static_cast<T>(pass_.unit);
+    block.empty = kernels_.bias_excludes_all(adjustment.bias, adjustment.bias_offset, adjustment.bias_stride,
+                                             block.keys(), rows_);
+    // The product comes first. A relative bias is few lines.
+    if (adjustment.bias_stride != 1 || std::abs(bias.stride(2)) <= 1) return;
+    arguments.upcoming = {.rows = buffers_.bias_rows, .offset = block.range.begin, .num_rows = rows_};
   }
 
   /// j − p of the block's first key, for ALiBi.

@@ -15,8 +15,7 @@ struct TileNeeds {
   bool output = true;   ///< rows accumulated so far: output rows are far or cannot be written in place
   bool scatter = true;  ///< … cannot be written in place: not feature by feature, or no whole vectors
   bool mask = true;     ///< attended bits
-  bool bias = true;     ///< transposed bias
-  bool mean = true;     ///< one block of weights, to be averaged
+  bool checks = true;   ///< which values are finite
 };
 
 template <class T, class KV>
@@ -28,8 +27,7 @@ TileNeeds tile_needs(const AttentionCall<T, KV>& call) {
                   .output = rows_are_far(arguments.output.stride(2), call.shape.value_dim, sizeof(T)),
                   .scatter = arguments.output.stride(3) != 1 || !whole_vectors,
                   .mask = arguments.mask || arguments.key_padding_mask,
-                  .bias = arguments.bias.has_value(),
-                  .mean = arguments.mean_weights.has_value()};
+                  .checks = arguments.mask || arguments.key_padding_mask || arguments.bias};
   const auto add = [&](const TensorView<const KV, 4>& key, const TensorView<const KV, 4>& value) {
     needs.key = needs.key || used_stride(key, 3) != 1 ||
                 rows_are_far(used_stride(key, 2), call.shape.head_dim, sizeof(KV));
@@ -57,6 +55,16 @@ struct CopiedRows {
   int rows = 0;
 };
 
+/// Values that were looked at, and whether all are finite: the next tile of the head asks again.
+template <class KV>
+struct CheckedRows {
+  const KV* source = nullptr;
+  std::int64_t stride = 0;
+  int rows = 0;
+  bool finite = false;
+};
+constexpr int num_checks = 64;  ///< key blocks of a head of 6144 keys for float on AVX-512
+
 template <class T, class KV>
 struct TileBuffers {
   // Of each tile.
@@ -82,8 +90,7 @@ struct TileBuffers {
   CopiedRows<KV>* copied_key;
   CopiedRows<KV>* copied_value;
   KeyBits<T>* attended;
-  T* bias;
-  T* mean;
+  CheckedRows<KV>* checks;
 };
 
 constexpr std::int64_t padded(std::int64_t features, int lanes) { return (features + lanes - 1) / lanes * lanes; }
@@ -106,8 +113,7 @@ void carve_block(Carver& carver, const AttentionShape& shape, const KernelTable<
   if (needs.key) buffers.copied_key = carver.take<CopiedRows<KV>>(1);
   if (needs.value) buffers.copied_value = carver.take<CopiedRows<KV>>(1);
   if (needs.mask) buffers.attended = carver.take<KeyBits<T>>((keys / bits_per_word<T> + 1) * rows);
-  if (needs.bias) buffers.bias = carver.take<T>(keys * rows);
-  if (needs.mean) buffers.mean = carver.take<T>(keys * rows);
+  if (needs.checks) buffers.checks = carver.take<CheckedRows<KV>>(num_checks);
 }
 
 /// Adds what is one tile's own.

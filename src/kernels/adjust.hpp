@@ -51,16 +51,16 @@ HEADWISE_INLINE T largest_bias(T unit) {
   return unit > T(1) ? largest / unit * (T(1) - std::numeric_limits<T>::epsilon()) : largest;
 }
 
-/// bias · unit, kept finite where the bias is: clamped before the product, which would raise FE_OVERFLOW.
+/// The bias, or what is nearest to it where its product with `unit` would not be finite though the bias is: bounded
+/// before the product, which would raise FE_OVERFLOW.
 template <class T>
-HEADWISE_INLINE Vector<T> scaled_bias(Vector<T> bias, T unit) {
+HEADWISE_INLINE Vector<T> bounded_bias(Vector<T> bias, T unit) {
   const Vector<T> limit(largest_bias(unit));
   const auto beyond = (xsimd::abs(bias) > limit) & (xsimd::abs(bias) <= Vector<T>(std::numeric_limits<T>::max()));
-  const Vector<T> clamped = xsimd::select(bias < Vector<T>(T(0)), -limit, limit);
-  return settled(xsimd::select(beyond, clamped, bias)) * Vector<T>(unit);
+  return xsimd::select(beyond, xsimd::select(bias < Vector<T>(T(0)), -limit, limit), bias);
 }
 
-/// Whether rows lie one element apart, as a relative bias has them: a vector of them is then a load, for any key.
+/// Whether rows lie `step` elements apart.
 template <class T>
 HEADWISE_INLINE bool rows_are_apart_by(const T* const* rows, std::int64_t step) {
   for (int r = 1; r < lanes<T>; ++r) {
@@ -70,91 +70,145 @@ HEADWISE_INLINE bool rows_are_apart_by(const T* const* rows, std::int64_t step) 
 }
 
 template <class T>
-BlockCoverage pack_bias(const T* const* bias, std::int64_t key_stride, int keys, int rows, T unit, T* packed,
-                        int row_stride) {
-  const Vector<T> none(-infinity<T>), limit(largest_bias(unit)), factor(unit);
-  bool excluded = false, attended = false;
-  const auto put = [&](Vector<T> x, T* target) __attribute__((always_inline)) {
-    if (xsimd::all(xsimd::abs(x) <= limit)) [[likely]] {
-      attended = true;
-      store(target, x * factor);
-    } else {
-      const auto is_none = x == none;
-      excluded = excluded || xsimd::any(is_none);
-      attended = attended || !xsimd::all(is_none);
-      store(target, scaled_bias(x, unit));
-    }
-  };
-  constexpr int line = 64 / static_cast<int>(sizeof(T));
-  for (int first = 0; first < row_stride; first += lanes<T>) {
-    const int count = std::clamp(rows - first, 0, lanes<T>);
-    const T* const* row = bias + first;
-    T* target = packed + first;
+bool bias_excludes_all(const T* const* bias, std::int64_t offset, std::int64_t key_stride, int keys, int rows) {
+  const T none = -infinity<T>;
+  for (int r = 0; r < rows; ++r) {
+    const T* row = bias[r] + offset;
     int j = 0;
-    if (count == lanes<T> && rows_are_apart_by(row, -1)) {
-      for (; j < keys; ++j) put(reversed(load(row[lanes<T> - 1] + j * key_stride)), target + j * row_stride);
-    } else if (count == lanes<T> && rows_are_apart_by(row, 1)) {
-      for (; j < keys; ++j) put(load(row[0] + j * key_stride), target + j * row_stride);
-    } else if (count == lanes<T> && key_stride == 1) {
-      for (; j + piece<T> <= keys; j += piece<T>) {
-        // So many rows are too many streams for the hardware: the same keys of the next block.
-        if (j % line == 0) {
-          static_for<lanes<T>>([&](auto r) __attribute__((always_inline)) { prefetch_far(row[r] + keys + j); });
-        }
-        Vector<T> x[piece<T>];
-        static_for<piece<T>>([&](auto i) __attribute__((always_inline)) { x[i] = load_pieces(row + i, piece<T>, j); });
-        transpose_pieces(x);
-        static_for<piece<T>>([&](auto i) __attribute__((always_inline)) { put(x[i], target + (j + i) * row_stride); });
+    if (key_stride == 1) {
+      for (; j + lanes<T> <= keys; j += lanes<T>) {
+        if (!xsimd::all(load(row + j) == Vector<T>(none))) return false;
       }
     }
     for (; j < keys; ++j) {
-      T lane[lanes<T>];
-      // Lanes without a row repeat the last one, so that they say nothing of their own.
-      for (int r = 0; r < lanes<T>; ++r) lane[r] = bias[std::min(first + r, rows - 1)][j * key_stride];
-      put(load(lane), target + j * row_stride);
+      if (row[j * key_stride] != none) return false;
     }
   }
-  return {attended, excluded};
+  return true;
 }
 
-/// Adjusts and masks the scores of a span, and takes their maxima.
+/// Softcap and ALiBi of the scores of a span; masks them and takes their maxima.
 template <class T, int Vectors>
-[[gnu::noinline]] void adjust_span(const BlockArguments<T, T>& block, const KeySpan& span) {
+[[gnu::noinline]] void adjust_span(const BlockArguments<T, T>& block, const KeySpan& span, const PairMask<T>& mask) {
   const int row = span.first_vector * lanes<T>;
   const ScoreAdjustment<T>& adjustment = block.adjustment;
-  const PairMask<T> mask = pair_mask(block, span);
   const Vector<T> cap(adjustment.softcap), inverse_cap(adjustment.softcap == T(0) ? T(0) : T(1) / adjustment.softcap);
   Vector<T> largest[Vectors];
   static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
     largest[v] = load(block.state.maximum + row + v * lanes<T>);
   });
   for (int j = span.first_key; j < span.first_key + span.keys; ++j) {
-    const std::int64_t offset = static_cast<std::int64_t>(j) * block.row_stride + row;
+    T* scores = block.scores + static_cast<std::int64_t>(j) * block.row_stride + row;
     static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
-      Vector<T> score = load(block.scores + offset + v * lanes<T>);
+      Vector<T> score = load(scores + v * lanes<T>);
       if (adjustment.softcap != T(0)) score = soft_cap(score, cap, inverse_cap);
       if (adjustment.slope != nullptr) {
         const Vector<T> distance = load(adjustment.distance + row + v * lanes<T>) + Vector<T>(static_cast<T>(j));
         score = fma(load(adjustment.slope + row + v * lanes<T>), distance, score);
       }
-      if (adjustment.bias != nullptr) {
-        const Vector<T> bias = load(adjustment.bias + offset + v * lanes<T>);
-        if (adjustment.bias_excludes) {
-          // Selected first: +∞ − ∞ would raise FE_INVALID for a pair that is not used.
-          const auto none = bias == Vector<T>(-infinity<T>);
-          score = xsimd::select(none, bias, score + settled(xsimd::select(none, Vector<T>(T(0)), bias)));
-        } else {
-          score += bias;
-        }
-      }
       if (mask.any()) score = mask.apply(score, j, v * lanes<T>);
       largest[v] = maximum(largest[v], score);
-      store(block.scores + offset + v * lanes<T>, score);
+      store(scores + v * lanes<T>, score);
     });
   }
   static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
     store(block.state.maximum + row + v * lanes<T>, largest[v]);
   });
+}
+
+/// How the biases of one vector of rows lie in memory.
+enum class BiasLayout { square, shared, forward, backward, scattered };
+
+/// The biases of one vector of rows. Lanes without a row repeat the last one, so that they say nothing of their own.
+template <class T>
+struct BiasRows {
+  const T* row[lanes<T>];
+  std::int64_t key_stride;
+  BiasLayout layout;
+
+  BiasRows(const ScoreAdjustment<T>& adjustment, int first) : key_stride(adjustment.bias_stride) {
+    for (int r = 0; r < lanes<T>; ++r) {
+      row[r] = adjustment.bias[std::min(first + r, adjustment.bias_rows - 1)] + adjustment.bias_offset;
+    }
+    // A relative bias has rows one element apart: a vector of them is then a load, for any key.
+    layout = rows_are_apart_by(row, 0)    ? BiasLayout::shared
+             : rows_are_apart_by(row, -1) ? BiasLayout::backward
+             : rows_are_apart_by(row, 1)  ? BiasLayout::forward
+             : key_stride == 1            ? BiasLayout::square
+                                          : BiasLayout::scattered;
+  }
+
+  HEADWISE_INLINE Vector<T> at(int key) const {
+    const std::int64_t offset = key * key_stride;
+    if (layout == BiasLayout::shared) return Vector<T>(row[0][offset]);
+    if (layout == BiasLayout::backward) return reversed(load(row[lanes<T> - 1] + offset));
+    if (layout == BiasLayout::forward) return load(row[0] + offset);
+    T lane[lanes<T>];
+    for (int r = 0; r < lanes<T>; ++r) lane[r] = row[r][offset];
+    return load(lane);
+  }
+
+  /// Biases of the keys from `key` on, a vector each.
+  HEADWISE_INLINE void load_square(int key, Vector<T> (&x)[lanes<T>]) const {
+    if (layout == BiasLayout::square) {
+      // Whole cache lines: rows 4 KiB apart share the same few ways of the first level.
+      static_for<lanes<T>>([&](auto r) __attribute__((always_inline)) { x[r] = load(row[r] + key); });
+      transpose(x);
+    } else {
+      static_for<lanes<T>>([&](auto i) __attribute__((always_inline)) { x[i] = at(key + i); });
+    }
+  }
+};
+
+/// score + bias · unit where the bias may be anything: −∞ excludes, finite products stay finite.
+template <class T>
+HEADWISE_INLINE Vector<T> add_any_bias(Vector<T> score, Vector<T> bias, T unit) {
+  const Vector<T> none(-infinity<T>);
+  // Selected first: +∞ − ∞ would raise FE_INVALID for a pair that is not used.
+  const auto excluded = bias == none;
+  const Vector<T> used = settled(xsimd::select(excluded, Vector<T>(T(0)), bounded_bias(bias, unit)));
+  return xsimd::select(excluded, none, fma(used, Vector<T>(unit), score));
+}
+
+/// Adds the bias to the scores of a span while it is transposed: a transposed copy of the block would push the scores
+/// out of the first level. Masks them, takes their maxima. True if a bias excludes its pair.
+template <class T, bool Masked>
+[[gnu::noinline]] bool add_bias(const BlockArguments<T, T>& block, const KeySpan& span, const PairMask<T>& mask) {
+  const ScoreAdjustment<T>& adjustment = block.adjustment;
+  const Vector<T> none(-infinity<T>), zero(T(0)), limit(largest_bias(adjustment.unit)), unit(adjustment.unit);
+  const int end = span.first_key + span.keys;
+  bool any_excluded = false;
+  for (int v = 0; v < span.vectors; ++v) {
+    const int row = (span.first_vector + v) * lanes<T>;
+    const BiasRows<T> bias(adjustment, row);
+    Vector<T> largest = load(block.state.maximum + row);
+    T* scores = block.scores + static_cast<std::int64_t>(span.first_key) * block.row_stride + row;
+    const auto put = [&](Vector<T> score, int key) __attribute__((always_inline)) {
+      if constexpr (Masked) score = mask.apply(score, key, v * lanes<T>);
+      largest = maximum(largest, score);
+      store(scores, score);
+      scores += block.row_stride;
+    };
+    const auto put_any = [&](Vector<T> x, int key) __attribute__((always_inline)) {
+      any_excluded = any_excluded || xsimd::any(x == none);
+      put(add_any_bias(load(scores), x, adjustment.unit), key);
+    };
+    int j = span.first_key;
+    for (; j + lanes<T> <= end; j += lanes<T>) {
+      Vector<T> x[lanes<T>], size = zero;
+      bias.load_square(j, x);
+      // NaN is not kept by `size`: it needs no care.
+      static_for<lanes<T>>([&](auto i) __attribute__((always_inline)) { size = xsimd::max(xsimd::abs(x[i]), size); });
+      if (xsimd::all(size <= limit)) [[likely]] {
+        static_for<lanes<T>>([&](auto i) __attribute__((always_inline)) { put(fma(x[i], unit, load(scores)), j + i); });
+      } else {
+        static_for<lanes<T>>([&](auto i) __attribute__((always_inline)) { put_any(x[i], j + i); });
+      }
+    }
+    for (; j < end; ++j) put_any(bias.at(j), j);
+    store(block.state.maximum + row, largest);
+  }
+  return any_excluded;
 }
 
 template <class T>
@@ -179,7 +233,9 @@ bool row_adjust(T* scores, int keys, const RowAdjustment<T>& adjustment) {
     Vector<T> score = load(given);
     if (adjustment.softcap != T(0)) score = soft_cap(score, cap, inverse_cap);
     if (adjustment.slope != T(0)) score = fma(Vector<T>(adjustment.slope), load(distance), score);
-    if (adjustment.bias != nullptr) score += scaled_bias(load(bias), adjustment.unit);
+    if (adjustment.bias != nullptr) {
+      score += settled(bounded_bias(load(bias), adjustment.unit)) * Vector<T>(adjustment.unit);
+    }
     T lane[lanes<T>];
     store(lane, score);
     for (int i = 0; i < count; ++i) {

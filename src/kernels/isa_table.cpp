@@ -8,6 +8,7 @@
 #include "kernels/row_dot.hpp"
 #include "kernels/scores.hpp"
 #include "kernels/softmax.hpp"
+#include "kernels/store_pairs.hpp"
 #include "kernels/values.hpp"
 
 namespace headwise::detail {
@@ -25,15 +26,16 @@ constexpr KernelTable<T, T> make_table() {
           .pack_query = pack_query<T>,
           .pack_rows = pack_rows<T>,
           .pack_mask = pack_mask<T>,
-          .pack_bias = pack_bias<T>,
+          .bias_excludes_all = bias_excludes_all<T>,
           .scores = scores<T>,
           .softmax = softmax<T>,
           .finish = finish<T>,
           .values = values<T>,
           .values_careful = values_careful<T>,
           .all_finite = all_finite<T>,
-          .store_weights = store_weights<T>,
           .store_scores = store_scores<T>,
+          .add_weights = add_weights<T>,
+          .weigh_row = weigh_row<T>,
           .multiply_panel = multiply_panel<T>,
           .row_scores = row_scores<T>,
           .row_adjust = row_adjust<T>,

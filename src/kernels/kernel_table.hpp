@@ -39,8 +39,12 @@ struct ScoreAdjustment {
   T softcap = 0;                ///< · unit; score ← softcap · tanh(score / softcap); 0 = off
   const T* slope = nullptr;     ///< per row, · unit: score += slope · (distance + key index in the block); null = off
   const T* distance = nullptr;  ///< per row: position of the block's first key − position of the row
-  const T* bias = nullptr;      ///< [key][row_stride], · unit: score += bias, −∞ excludes; null = off
-  bool bias_excludes = false;   ///< some bias is −∞
+  const T* const* bias = nullptr;  ///< per row: score += unit · bias[row][bias_offset + key · bias_stride], −∞ excludes;
+                                   ///< a finite product that overflows is the largest finite number; null = off
+  std::int64_t bias_offset = 0;
+  std::int64_t bias_stride = 0;
+  int bias_rows = 0;            ///< rows there are; lanes beyond them are any row's
+  T unit = 1;
 
   bool any() const { return softcap != 0 || slope != nullptr || bias != nullptr; }
 };
@@ -49,6 +53,16 @@ struct ScoreAdjustment {
 struct BlockCoverage {
   bool any_attended;
   bool any_excluded;
+};
+
+/// Rows of which some elements, from `offset` on, will soon be read or written; null = none. They are so many streams that
+/// the hardware follows none of them.
+template <class T>
+struct UpcomingRows {
+  const T* const* rows = nullptr;
+  std::int64_t offset = 0;
+  int num_rows = 0;
+  bool written = false;
 };
 
 /// Rows of memory: `stride` elements from row to row, features next to each other.
@@ -87,6 +101,8 @@ struct BlockArguments {
   RowState<T> state;
   const KeyBits<T>* attended = nullptr;  ///< [word][row_stride]: attended keys, where limits do not tell; else null
   ScoreAdjustment<T> adjustment = {};
+  UpcomingRows<T> upcoming = {};  ///< prefetched, as many elements as the block has keys
+  UpcomingRows<std::uint8_t> upcoming_mask = {};
 };
 
 /// The mask bytes of a tile's rows over one key block.
@@ -101,6 +117,7 @@ struct MaskArguments {
   int num_rows;
   int keys;
   int row_stride;
+  bool prefetch_next;  ///< as many keys behind these: nobody else does
 };
 
 /// Scores of one row against consecutive keys (row-dot path) and what happens to them, in this order.
@@ -171,14 +188,13 @@ struct KernelTable {
   /// attended[word][row_stride] from mask bytes, padding and limits; rows beyond num_rows attend nothing.
   BlockCoverage (*pack_mask)(const MaskArguments<T>&, KeyBits<T>* attended);
 
-  /// bias[key][row_stride] = rows[row][key · key_stride] · unit: transposed; a finite product that overflows becomes the
-  /// largest finite number. Rows beyond `rows` get 0.
-  BlockCoverage (*pack_bias)(const T* const* bias, std::int64_t key_stride, int keys, int rows, T unit, T* packed,
-                             int row_stride);
+  /// True if every bias[row][offset + key · key_stride] is −∞. Soon false where one is not.
+  bool (*bias_excludes_all)(const T* const* bias, std::int64_t offset, std::int64_t key_stride, int keys, int rows);
 
   /// scores[key][row] = start[row] + query[row]·key, adjusted, −∞ where a masked span, the attended bits or the bias
   /// exclude the pair; maximum[row] over the attended ones. Lanes outside a span's vectors are left alone.
-  void (*scores)(const BlockArguments<T, KV>&);
+  /// True if the bias excludes a pair.
+  bool (*scores)(const BlockArguments<T, KV>&);
 
   /// Moves the reference where the maximum grew by more than 8, replaces the scores by weights 2^(score − reference),
   /// 0 outside the spans' vectors, adds their sums, sets factor and the next start. Lanes are `row_stride`.
@@ -197,12 +213,16 @@ struct KernelTable {
   /// True if every element is finite.
   bool (*all_finite)(const KV* rows, std::int64_t row_stride, int count, int features);
 
-  /// Recompute pass of the weights output: scores (taken with start 0) become
-  /// 2^(score − reference[row]) · inverse[row], 0 where excluded, written to target[row][key · key_stride].
-  void (*store_weights)(const BlockArguments<T, KV>&, int keys, int rows, T* const* target, std::int64_t key_stride);
-
-  /// The same of the scores themselves.
+  /// Writes the scores, starts taken off, to target[row][key · key_stride]; −∞ outside the spans' vectors, which the
+  /// tile gets, too.
   void (*store_scores)(const BlockArguments<T, KV>&, int keys, int rows, T* const* target, std::int64_t key_stride);
+
+  /// Recompute pass of the mean weights: adds 2^(score − reference[row]) · inverse[row], 0 where excluded, of scores
+  /// taken with start 0 to target[row][key · key_stride], rows in order: several may have one target.
+  void (*add_weights)(const BlockArguments<T, KV>&, int keys, int rows, T* const* target, std::int64_t key_stride);
+
+  /// Turns scores of one row that store_scores wrote into 2^(score − reference) · inverse, 0 where excluded.
+  void (*weigh_row)(T* scores, std::int64_t key_stride, std::int64_t keys, T reference, T inverse);
 
   /// result[row] = start (or result[row]) + Σ_i left[row][i] · right[i], in the order of i, for any number of rows.
   void (*multiply_panel)(const PanelArguments<T>&);

@@ -61,27 +61,39 @@ HEADWISE_INLINE KeyBits<T> range_word(int begin, int end) {
 template <class T>
 BlockCoverage pack_mask(const MaskArguments<T>& mask, KeyBits<T>* attended) {
   constexpr int bits = bits_per_word<T>;
+  constexpr int most_words = 5;  // of max_block_keys
+  const int words = (mask.keys + bits - 1) / bits;
+  KeyBits<T> all[most_words], kept[most_words], given[most_words];
+  for (int w = 0; w < words; ++w) {
+    const int key = w * bits, count = std::min(bits, mask.keys - key);
+    kept[w] = given[w] = all[w] = range_word<T>(0, count);
+    if (mask.padding != nullptr)
+      kept[w] &= ~mask_word<T>(mask.padding + key * mask.padding_stride, mask.padding_stride, count);
+  }
   KeyBits<T> found = 0, missing = 0;
-  for (int key = 0; key < mask.keys; key += bits, attended += mask.row_stride) {
-    const int count = std::min(bits, mask.keys - key);
-    const KeyBits<T> all = range_word<T>(0, count);
-    KeyBits<T> kept = all;
-    if (mask.padding != nullptr) kept &= ~mask_word<T>(mask.padding + key * mask.padding_stride, mask.padding_stride, count);
-    KeyBits<T> given = all;
-    for (int r = 0; r < mask.num_rows; ++r) {
-      // Grouped heads and broadcast masks give neighbours the same bytes.
-      if (mask.rows != nullptr && (r == 0 || mask.rows[r] != mask.rows[r - 1])) {
-        const std::uint8_t* bytes = mask.rows[r] + key * mask.key_stride;
-        given = mask_word<T>(bytes, mask.key_stride, count);
-        prefetch_near(bytes + mask.keys * mask.key_stride);
+  // Row by row: cache lines of so many rows would push each other out of the first level before the next word.
+  for (int r = 0; r < mask.num_rows; ++r) {
+    // Grouped heads and broadcast masks give neighbours the same bytes.
+    if (mask.rows != nullptr && (r == 0 || mask.rows[r] != mask.rows[r - 1])) {
+      const std::uint8_t* bytes = mask.rows[r];
+      if (mask.prefetch_next) {
+        prefetch_far(bytes + mask.keys * mask.key_stride);
+        prefetch_far(bytes + (2 * mask.keys - 1) * mask.key_stride);
       }
-      KeyBits<T> word = kept & given;
-      if (mask.first_key != nullptr) word &= range_word<T>(mask.first_key[r] - key, mask.last_key[r] - key);
-      attended[r] = word;
-      found |= word;
-      missing |= word ^ all;
+      for (int w = 0; w < words; ++w, bytes += bits * mask.key_stride) {
+        given[w] = mask_word<T>(bytes, mask.key_stride, std::min(bits, mask.keys - w * bits));
+      }
     }
-    std::fill(attended + mask.num_rows, attended + mask.row_stride, KeyBits<T>(0));
+    for (int w = 0; w < words; ++w) {
+      KeyBits<T> word = kept[w] & given[w];
+      if (mask.first_key != nullptr) word &= range_word<T>(mask.first_key[r] - w * bits, mask.last_key[r] - w * bits);
+      attended[w * mask.row_stride + r] = word;
+      found |= word;
+      missing |= word ^ all[w];
+    }
+  }
+  for (int w = 0; w < words; ++w) {
+    std::fill(attended + w * mask.row_stride + mask.num_rows, attended + (w + 1) * mask.row_stride, KeyBits<T>(0));
   }
   return {found != 0, missing != 0};
 }

@@ -55,7 +55,30 @@ struct ScoreSpan {
   const T* start;
   PairMask<T> mask;
   bool long_span;  ///< long enough for values that are prefetched to arrive before they are read
+  const BlockArguments<T, T>& block;
 };
+
+/// Prefetches the share of the upcoming rows that belongs to the register tile of `keys` keys from `index` on: all at
+/// once they would have to wait for each other.
+template <class T, class U>
+HEADWISE_INLINE void prefetch_upcoming(const BlockArguments<T, T>& block, const UpcomingRows<U>& upcoming, int index,
+                                       int keys) {
+  if (upcoming.rows == nullptr) return;
+  constexpr int line = 64 / static_cast<int>(sizeof(U));
+  const KeySpan& last = block.spans[block.num_spans - 1];
+  const int block_keys = last.first_key + last.keys;
+  const int step = (upcoming.num_rows * keys + block_keys - 1) / block_keys, first = index / keys * step;
+  for (int row = first; row < std::min(first + step, upcoming.num_rows); ++row) {
+    const U* source = upcoming.rows[row] + upcoming.offset;
+    for (int j = 0; j < block_keys; j += line) {
+      if (upcoming.written) {
+        prefetch_to_write(source + j);
+      } else {
+        prefetch_far(source + j);
+      }
+    }
+  }
+}
 
 /// A register tile of `Vectors` row vectors × `Keys` keys: every query vector is loaded once per feature and used for
 /// all keys, every key element is broadcast once and used for all rows. It prefetches a cache line of features at a time.
@@ -138,6 +161,8 @@ template <class T, int Vectors>
   Vector<T> largest[Vectors];
   static_for<Vectors>([&](auto v) __attribute__((always_inline)) { largest[v] = load(maxima + v * lanes<T>); });
   for (; keys >= tile_keys; keys -= tile_keys) {
+    prefetch_upcoming(span.block, span.block.upcoming, index, tile_keys);
+    prefetch_upcoming(span.block, span.block.upcoming_mask, index, tile_keys);
     score_tile<T, Vectors, tile_keys>(span, key, prefetched, index, scores, largest);
     key += tile_keys * span.key_stride;
     prefetched.advance(tile_keys);
@@ -164,8 +189,33 @@ HEADWISE_INLINE void with_vectors(int vectors, Function&& function) {
   function(std::integral_constant<int, Vectors>{});
 }
 
+/// What happens to the scores after the product; the maxima are those of the last step. True if the bias excludes a pair.
 template <class T>
-void scores(const BlockArguments<T, T>& block) {
+bool adjust(const BlockArguments<T, T>& block) {
+  const ScoreAdjustment<T>& adjustment = block.adjustment;
+  const bool biased = adjustment.bias != nullptr;
+  if (!biased || adjustment.softcap != T(0) || adjustment.slope != nullptr) {
+    clear_maxima(block);
+    for (int s = 0; s < block.num_spans; ++s) {
+      const KeySpan& span = block.spans[s];
+      const PairMask<T> mask = biased ? PairMask<T>{} : pair_mask(block, span);
+      with_vectors(span.vectors, [&](auto vectors) { adjust_span<T, vectors>(block, span, mask); });
+    }
+  }
+  if (!biased) return false;
+  clear_maxima(block);
+  bool excluded = false;
+  for (int s = 0; s < block.num_spans; ++s) {
+    const PairMask<T> mask = pair_mask(block, block.spans[s]);
+    const bool found = mask.any() ? add_bias<T, true>(block, block.spans[s], mask)
+                                  : add_bias<T, false>(block, block.spans[s], mask);
+    excluded = excluded || found;
+  }
+  return excluded;
+}
+
+template <class T>
+bool scores(const BlockArguments<T, T>& block) {
   const bool adjusted = block.adjustment.any();
   clear_maxima(block);
   for (int s = 0; s < block.num_spans; ++s) {
@@ -177,7 +227,8 @@ void scores(const BlockArguments<T, T>& block) {
                             .key_stride = block.key.stride,
                             .start = block.state.start + row,
                             .mask = adjusted ? PairMask<T>{} : pair_mask(block, shape),
-                            .long_span = shape.keys > 2 * Isa::score_keys(1)};
+                            .long_span = shape.keys > 2 * Isa::score_keys(1),
+                            .block = block};
     with_vectors(shape.vectors, [&](auto vectors) {
       score_span<T, vectors>(span, block.key.data + shape.first_key * block.key.stride,
                              prefetched_rows(block, shape), shape.first_key, shape.keys,
@@ -185,11 +236,7 @@ void scores(const BlockArguments<T, T>& block) {
                              block.state.maximum + row);
     });
   }
-  if (!adjusted) return;
-  clear_maxima(block);
-  for (int s = 0; s < block.num_spans; ++s) {
-    with_vectors(block.spans[s].vectors, [&](auto vectors) { adjust_span<T, vectors>(block, block.spans[s]); });
-  }
+  return adjusted && adjust(block);
 }
 
 }  // namespace

@@ -171,37 +171,6 @@ HEADWISE_INLINE Vector<T> load_pieces(const T* const* sources, int step, std::in
 #endif
 }
 
-/// The inverse of load_pieces: piece i goes to targets[i · step] + offset.
-template <class T>
-HEADWISE_INLINE void store_pieces(Vector<T> x, T* const* targets, int step, std::int64_t offset) {
-#if defined(HEADWISE_KERNELS_AVX512)
-  const auto at = [&](int i) { return targets[i * step] + offset; };
-  if constexpr (sizeof(T) == 4) {
-    _mm_storeu_ps(at(0), _mm512_castps512_ps128(x));
-    _mm_storeu_ps(at(1), _mm512_extractf32x4_ps(x, 1));
-    _mm_storeu_ps(at(2), _mm512_extractf32x4_ps(x, 2));
-    _mm_storeu_ps(at(3), _mm512_extractf32x4_ps(x, 3));
-  } else {
-    _mm_storeu_pd(at(0), _mm512_castpd512_pd128(x));
-    _mm_storeu_pd(at(1), _mm512_extractf64x2_pd(x, 1));
-    _mm_storeu_pd(at(2), _mm512_extractf64x2_pd(x, 2));
-    _mm_storeu_pd(at(3), _mm512_extractf64x2_pd(x, 3));
-  }
-#elif defined(HEADWISE_KERNELS_AVX2)
-  const auto at = [&](int i) { return targets[i * step] + offset; };
-  if constexpr (sizeof(T) == 4) {
-    _mm_storeu_ps(at(0), _mm256_castps256_ps128(x));
-    _mm_storeu_ps(at(1), _mm256_extractf128_ps(x, 1));
-  } else {
-    _mm_storeu_pd(at(0), _mm256_castpd256_pd128(x));
-    _mm_storeu_pd(at(1), _mm256_extractf128_pd(x, 1));
-  }
-#else
-  (void)step;
-  store(targets[0] + offset, x);
-#endif
-}
-
 /// Transposes the piece × piece blocks that lie side by side in `piece` vectors.
 template <class T>
 HEADWISE_INLINE void transpose_pieces(Vector<T> (&x)[piece<T>]) {
@@ -213,6 +182,45 @@ HEADWISE_INLINE void transpose_pieces(Vector<T> (&x)[piece<T>]) {
     const Vector<T> a = x[0];
     x[0] = unpack_low(a, x[1]), x[1] = unpack_high(a, x[1]);
   }
+}
+
+/// Transposes a square of lanes × lanes elements.
+template <class T>
+HEADWISE_INLINE void transpose(Vector<T> (&x)[lanes<T>]) {
+  static_for<pieces<T>>([&](auto p) __attribute__((always_inline)) {
+    Vector<T> block[piece<T>];
+    static_for<piece<T>>([&](auto i) __attribute__((always_inline)) { block[i] = x[p * piece<T> + i]; });
+    transpose_pieces(block);
+    static_for<piece<T>>([&](auto i) __attribute__((always_inline)) { x[p * piece<T> + i] = block[i]; });
+  });
+  // Then the pieces themselves: piece p of vector g becomes piece g of vector p.
+#if defined(HEADWISE_KERNELS_AVX512)
+  const auto shuffle = [](Vector<T> a, Vector<T> b, auto order) __attribute__((always_inline)) -> Vector<T> {
+    if constexpr (sizeof(T) == 4) return _mm512_shuffle_f32x4(a, b, order);
+    else return _mm512_shuffle_f64x2(a, b, order);
+  };
+  constexpr std::integral_constant<int, 0x44> low;
+  constexpr std::integral_constant<int, 0xEE> high;
+  constexpr std::integral_constant<int, 0x88> even;
+  constexpr std::integral_constant<int, 0xDD> odd;
+  static_for<piece<T>>([&](auto i) __attribute__((always_inline)) {
+    constexpr int step = piece<T>;
+    const Vector<T> a = shuffle(x[i], x[i + step], low), b = shuffle(x[i], x[i + step], high);
+    const Vector<T> c = shuffle(x[i + 2 * step], x[i + 3 * step], low);
+    const Vector<T> d = shuffle(x[i + 2 * step], x[i + 3 * step], high);
+    x[i] = shuffle(a, c, even), x[i + step] = shuffle(a, c, odd);
+    x[i + 2 * step] = shuffle(b, d, even), x[i + 3 * step] = shuffle(b, d, odd);
+  });
+#elif defined(HEADWISE_KERNELS_AVX2)
+  static_for<piece<T>>([&](auto i) __attribute__((always_inline)) {
+    const Vector<T> a = x[i], b = x[i + piece<T>];
+    if constexpr (sizeof(T) == 4) {
+      x[i] = _mm256_permute2f128_ps(a, b, 0x20), x[i + piece<T>] = _mm256_permute2f128_ps(a, b, 0x31);
+    } else {
+      x[i] = _mm256_permute2f128_pd(a, b, 0x20), x[i + piece<T>] = _mm256_permute2f128_pd(a, b, 0x31);
+    }
+  });
+#endif
 }
 
 /// Lane i of the result is the sum of x[i]'s lanes, added in the same order for every i. Overwrites x.

@@ -137,58 +137,5 @@ void finish(const RowState<T>& state, int row_stride) {
   }
 }
 
-/// Transposes finish(score, row) of every pair to the caller's rows.
-template <class T, class Finish>
-HEADWISE_INLINE void store_pairs(const BlockArguments<T, T>& block, int keys, int rows, T* const* target,
-                                 std::int64_t key_stride, Finish finish) {
-  for (int s = 0; s < block.num_spans; ++s) clear_outside(block, block.spans[s], -infinity<T>);
-  for (int row = 0; row < rows; row += lanes<T>) {
-    const auto finished = [&](int j) __attribute__((always_inline)) {
-      return finish(load(block.scores + static_cast<std::int64_t>(j) * block.row_stride + row), row);
-    };
-    int j = 0;
-    if (key_stride == 1 && row + lanes<T> <= rows) {
-      constexpr int line = 64 / static_cast<int>(sizeof(T));
-      for (; j + piece<T> <= keys; j += piece<T>) {
-        // So many rows are too many streams for the hardware: the same keys of the next block.
-        if (j % line == 0) {
-          static_for<lanes<T>>([&](auto r) __attribute__((always_inline)) {
-            prefetch_to_write(target[row + r] + keys + j);
-          });
-        }
-        Vector<T> x[piece<T>];
-        static_for<piece<T>>([&](auto i) __attribute__((always_inline)) { x[i] = finished(j + i); });
-        transpose_pieces(x);
-        static_for<piece<T>>([&](auto i) __attribute__((always_inline)) {
-          store_pieces(x[i], target + row + i, piece<T>, j);
-        });
-      }
-    }
-    for (; j < keys; ++j) {
-      T lane[lanes<T>];
-      store(lane, finished(j));
-      for (int r = 0; r < lanes<T> && row + r < rows; ++r) target[row + r][j * key_stride] = lane[r];
-    }
-  }
-}
-
-/// Recompute pass: scores → final weights.
-template <class T>
-void store_weights(const BlockArguments<T, T>& block, int keys, int rows, T* const* target, std::int64_t key_stride) {
-  const Vector<T> none(-infinity<T>), zero(T(0));
-  const RowState<T> state = block.state;
-  store_pairs(block, keys, rows, target, key_stride, [&](Vector<T> score, int row) __attribute__((always_inline)) {
-    const Vector<T> reference = load(state.reference + row);
-    const Vector<T> shift = xsimd::select(reference == none, zero, reference);
-    return xsimd::select(score == none, zero, exp2(score - shift) * load(state.inverse + row));
-  });
-}
-
-template <class T>
-void store_scores(const BlockArguments<T, T>& block, int keys, int rows, T* const* target, std::int64_t key_stride) {
-  store_pairs(block, keys, rows, target, key_stride,
-              [](Vector<T> score, int) __attribute__((always_inline)) { return score; });
-}
-
 }  // namespace
 }  // namespace headwise::detail

@@ -1,4 +1,4 @@
-// pack_mask and pack_bias, against plain loops: every number of rows and keys, strides, limits, guard pages.
+// Masks and biases of a block, against plain loops: every number of rows and keys, strides, limits, guard pages.
 #include <doctest/doctest.h>
 
 #include <array>
@@ -93,7 +93,8 @@ TEST_CASE_TEMPLATE("pack_mask: bits of mask, padding and limits, and what they c
                          .last_key = limited ? last.data() : nullptr,
                          .num_rows = rows,
                          .keys = keys,
-                         .row_stride = tile_rows},
+                         .row_stride = tile_rows,
+                         .prefetch_next = masked},
                         [&](int row, int key) {
                           const auto r = static_cast<std::size_t>(row);
                           return (!masked || mask.data()[row][key * stride] != 0) &&
@@ -106,45 +107,86 @@ TEST_CASE_TEMPLATE("pack_mask: bits of mask, padding and limits, and what they c
   }
 }
 
-/// Packs and compares every element with bias · unit, and the coverage.
+/// Adds a bias to scores that are the starts of their rows, 0 in every other row, and compares every one of them, the
+/// maxima, and what the kernels say of −∞.
 template <class T>
-void check_bias(const std::vector<const T*>& bias, std::int64_t key_stride, int keys, T unit) {
-  const int rows = static_cast<int>(bias.size()), lanes = kernels<T>().lanes;
-  const int row_stride = (rows + lanes - 1) / lanes * lanes;
-  const GuardedBuffer<T> packed(std::int64_t{keys} * row_stride, Placement::before_guard);
-  const BlockCoverage coverage =
-      kernels<T>().pack_bias(bias.data(), key_stride, keys, rows, unit, packed.data(), row_stride);
-  bool any_attended = false, any_excluded = false;
-  constexpr T largest = std::numeric_limits<T>::max();
-  for (int row = 0; row < rows; ++row) {
-    for (int key = 0; key < keys; ++key) {
-      const T given = bias[static_cast<std::size_t>(row)][key * key_stride];
-      const T got = packed.data()[key * row_stride + row];
-      any_excluded = any_excluded || given == -infinity<T>;
-      any_attended = any_attended || given != -infinity<T>;
-      bool good = got == given * unit;
-      if (std::isnan(given)) good = std::isnan(got);
-      if (std::isfinite(given) && std::abs(given) > largest / unit) {
-        // A finite product that overflows is the largest number, give or take the rounding of the quotient.
-        good = std::isfinite(got) && std::abs(got) >= largest * (T(1) - 4 * std::numeric_limits<T>::epsilon()) &&
-               std::signbit(got) == std::signbit(given);
-      }
-      if (!good) FAIL("row " << row << ", key " << key << ": " << given << " became " << got);
-    }
+void check_bias(const std::vector<const T*>& bias, std::int64_t key_stride, int keys, T unit, bool masked) {
+  using Real = Wide<T>;
+  const int rows = static_cast<int>(bias.size());
+  Random random(6);
+  Tile<T> tile(rows, 1, keys);
+  std::fill_n(tile.query.data(), tile.query.size(), T(0));
+  for (int r = 1; r < tile.row_stride; r += 2) tile.state.start[r] = static_cast<T>(random.normal());
+  if (masked) {
+    std::vector<detail::KeyRange> range;
+    for (int r = 0; r < rows; ++r) range.push_back({0, (r + 1) * keys / rows});
+    tile.attend(range);
   }
-  CHECK(coverage.any_attended == any_attended);
-  CHECK(coverage.any_excluded == any_excluded);
+  // Moved by an offset, as blocks behind the first are.
+  const std::int64_t offset = 7;
+  std::vector<const T*> moved;
+  for (const T* row : bias) moved.push_back(row - offset);
+  const T key = T(0);
+  detail::BlockArguments<T, T> block = tile.block({&key, 0});
+  block.adjustment.bias = moved.data();
+  block.adjustment.bias_offset = offset;
+  block.adjustment.bias_stride = key_stride;
+  block.adjustment.bias_rows = rows;
+  block.adjustment.unit = unit;
+  // A step before the bias, whose maxima must not count.
+  const std::vector<T> zeros(static_cast<std::size_t>(tile.row_stride));
+  if (masked) block.adjustment.slope = block.adjustment.distance = zeros.data();
+  const bool excludes = tile.spans.empty() ? false : kernels<T>().scores(block);
+  bool any_attended = false, any_excluded = false, maxima = true;
+  ErrorShare error;
+  constexpr T most = std::numeric_limits<T>::max();
+  for (int row = 0; row < rows; ++row) {
+    T largest = -infinity<T>;
+    bool numbers = true;
+    for (int j = 0; j < keys; ++j) {
+      const T given = bias[static_cast<std::size_t>(row)][j * key_stride], got = tile.score(j, row);
+      any_attended = any_attended || given != -infinity<T>;
+      if (!tile.covers(j, row)) continue;
+      any_excluded = any_excluded || given == -infinity<T>;
+      if (tile.excludes(j, row)) {
+        if (got != -infinity<T>) FAIL("row " << row << ", key " << j << " is excluded but became " << got);
+        continue;
+      }
+      largest = std::max(largest, got);
+      numbers = numbers && !std::isnan(got);
+      const T start = tile.state.start[row];
+      bool good = true;
+      if (std::isnan(given)) {
+        good = std::isnan(got);
+      } else if (std::isinf(given)) {
+        good = got == given;
+      } else if (std::abs(given) > most / unit) {
+        // A finite product that overflows is the largest number, give or take the rounding of the quotient.
+        good = std::isfinite(got) && std::abs(got) >= most * (T(1) - 4 * std::numeric_limits<T>::epsilon()) &&
+               std::signbit(got) == std::signbit(given);
+      } else {
+        const Real product = Real{given} * Real{unit}, sum = Real{start} + product;
+        error.add<Real>(got, sum, rounding_unit<T> * (std::abs(product) + std::abs(sum)));
+      }
+      if (!good) FAIL("row " << row << ", key " << j << ": " << given << " became " << got);
+    }
+    maxima = maxima && (!numbers || tile.state.maximum[row] == largest);
+  }
+  CHECK(error.largest() <= 1);
+  CHECK(maxima);
+  CHECK(excludes == any_excluded);
+  CHECK(kernels<T>().bias_excludes_all(moved.data(), offset, key_stride, keys, rows) == !any_attended);
 }
 
-TEST_CASE_TEMPLATE("pack_bias: transposed and scaled, finite where the bias is, and what it excludes", T, float, double) {
+TEST_CASE_TEMPLATE("bias: added, finite where the bias is, and what it excludes", T, float, double) {
   const T unit = static_cast<T>(1.4426950408889634);
   const int tile_rows = kernels<T>().tile_rows;
   enum class Contents { normal, special, excluded };
   for (const int keys : key_counts) {
     for (const Contents contents : {Contents::normal, Contents::special, Contents::excluded}) {
       for (const std::int64_t key_stride : {1, 2, -1}) {
-        // Rows apart by a whole row, and by one element as a relative bias and its transpose have them.
-        for (const std::int64_t row_step : {std::int64_t{1000}, std::int64_t{1}, std::int64_t{-1}}) {
+        // Rows apart by a whole row, by one element as a relative bias and its transpose have them, and all the same.
+        for (const std::int64_t row_step : {1000, 1, -1, 0}) {
           for (const int rows : {1, kernels<T>().lanes, tile_rows - 1, tile_rows}) {
             Random random(5);
             const std::int64_t reach = (keys - 1) * std::abs(key_stride) + (rows - 1) * std::abs(row_step);
@@ -152,8 +194,12 @@ TEST_CASE_TEMPLATE("pack_bias: transposed and scaled, finite where the bias is, 
             fill_normal(random, memory);
             if (contents == Contents::excluded) std::fill_n(memory.data(), memory.size(), -infinity<T>);
             if (contents == Contents::special) {
-              const T values[] = {-infinity<T>, infinity<T>, quiet_nan<T>, std::numeric_limits<T>::lowest(),
-                                  std::numeric_limits<T>::max(), T(-1e4)};
+              const T values[] = {-infinity<T>,
+                                  infinity<T>,
+                                  quiet_nan<T>,
+                                  std::numeric_limits<T>::lowest(),
+                                  std::numeric_limits<T>::max(),
+                                  T(-1e4)};
               for (std::int64_t i = 0; i < memory.size(); i += 5) memory.data()[i] = values[i / 5 % 6];
             }
             const T* first = memory.data() + (key_stride < 0 ? keys - 1 : 0) + (row_step < 0 ? rows - 1 : 0);
@@ -163,8 +209,9 @@ TEST_CASE_TEMPLATE("pack_bias: transposed and scaled, finite where the bias is, 
             CAPTURE(key_stride);
             CAPTURE(row_step);
             CAPTURE(rows);
-            check_bias(bias, key_stride, keys, unit);
-            if (rows == tile_rows) check_bias(bias, key_stride, keys, T(1));
+            check_bias(bias, key_stride, keys, unit, false);
+            check_bias(bias, key_stride, keys, unit, true);
+            if (rows == tile_rows) check_bias(bias, key_stride, keys, T(1), false);
           }
         }
       }

@@ -21,9 +21,11 @@ void check_table(const detail::InstructionSet& isa) {
   CHECK(table.block_keys > 0);
   CHECK(table.max_block_keys >= table.block_keys);
   for (const bool present :
-       {table.pack_query != nullptr, table.pack_rows != nullptr, table.scores != nullptr, table.softmax != nullptr,
-        table.finish != nullptr, table.values != nullptr, table.values_careful != nullptr, table.all_finite != nullptr,
-        table.store_weights != nullptr, table.row_scores != nullptr, table.row_softmax != nullptr,
+       {table.pack_query != nullptr, table.pack_rows != nullptr, table.pack_mask != nullptr,
+        table.bias_excludes_all != nullptr, table.scores != nullptr, table.softmax != nullptr, table.finish != nullptr,
+        table.values != nullptr, table.values_careful != nullptr, table.all_finite != nullptr,
+        table.store_scores != nullptr, table.add_weights != nullptr, table.weigh_row != nullptr,
+        table.row_scores != nullptr, table.row_adjust != nullptr, table.row_softmax != nullptr,
         table.row_weights != nullptr, table.row_values != nullptr, table.merge_parts != nullptr}) {
     CHECK(present);
   }
