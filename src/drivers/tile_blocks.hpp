@@ -301,7 +301,7 @@ class TileBlocks {
     BlockArguments<T, KV>& arguments = block.arguments;
     ScoreAdjustment<T>& adjustment = arguments.adjustment;
     adjustment.bias = buffers_.bias_rows;
-    adjustment.bias_stride = used_stride(bias, 3);
+    adjustment.bias_stride = bias.stride(3);
     adjustment.bias_offset = block.range.begin * adjustment.bias_stride;
     adjustment.bias_rows = rows_;
     adjustment.unit = static_cast<T>(pass_.unit);
