@@ -1,4 +1,4 @@
-"""Faults to plant, one at a time: (name, file under src, text that occurs there once, what it becomes)."""
+"""Faults to plant, one at a time: (name, pattern of files under src, text that occurs once in them, what it becomes)."""
 
 FAULTS = [
     # plan: which keys, blocks, spans, tiles
@@ -10,7 +10,7 @@ FAULTS = [
     ("diagonal steps dropped before the interior", "plan/key_blocks.cpp", "  add_steps(block.begin, inside.begin);\n", ""),
     ("interior from the block's second key", "plan/key_blocks.cpp", ".first_key = static_cast<int>(inside.begin - block.begin)", ".first_key = static_cast<int>(inside.begin - block.begin + 1)"),
     ("most rows of the decode path", "plan/tile_plan.hpp", "return lanes / 2;", "return lanes;"),
-    ("last tile dropped", "plan/tile_plan.hpp", "return (rows + tile_rows - 1) / tile_rows;", "return rows < tile_rows ? 1 : rows / tile_rows;"),
+    ("last tile dropped", "plan/tile_plan.hpp", "(rows > 0) : (rows + tile_rows - 1) / tile_rows;", "(rows > 0) : rows / tile_rows;"),
     ("balanced tile one row short", "plan/tile_plan.hpp", "static_cast<int>(rows - middle)}", "static_cast<int>(rows - middle - 1)}"),
     # drivers: sequences, addresses, state
     ("bottom right of the padded length", "drivers/attention_call.hpp", "result.offset = result.key_length - result.query_length", "result.offset = shape.key_length - result.query_length"),
@@ -26,11 +26,11 @@ FAULTS = [
     ("union of ranges without the first", "drivers/tile_blocks.hpp", "keys_ = {std::min(keys_.begin, range.begin)", "keys_ = {std::max(keys_.begin, range.begin)"),
     ("slope in natural units", "drivers/tile_blocks.hpp", " * static_cast<T>(pass.unit);\n      });", ";\n      });"),
     ("sums not divided in the last block", "drivers/tile.hpp", "if (last) kernels_.finish(buffers_.state, row_stride_);", "if (last && !started_) kernels_.finish(buffers_.state, row_stride_);"),
-    ("careful values never taken", "drivers/tile.hpp", "const bool careful = needs_care(block);", "const bool careful = false;"),
+    ("careful values never taken", "drivers/tile.hpp", "(careful ? kernels_.values_careful : kernels_.values)(values);", "kernels_.values(values);"),
     ("sinks ignored by tiles", "drivers/tile.hpp", "if (call_.arguments.sinks.empty()) return;", "return;"),
     ("dead rows not written", "drivers/tile.hpp", "        write_dead_rows();\n", ""),
-    ("sink joins every chunk", "drivers/decode.cpp", "chunk == 0 ? call_.arguments.sinks : std::span<const T>{}", "call_.arguments.sinks"),
-    ("chunks not merged", "drivers/decode.cpp", "if (chunks() > 1) {\n        kernels_.merge_parts", "if (chunks() > 9) {\n        kernels_.merge_parts"),
+    ("sink joins every chunk", "drivers/decode*", "chunk == 0 ? call_.arguments.sinks : std::span<const T>{}", "call_.arguments.sinks"),
+    ("chunks not merged", "drivers/decode*", "kernels_.merge_parts(", "if (sizes_.rows < 0) kernels_.merge_parts("),
     ("merge keeps a stale maximum", "drivers/merge.cpp", "if (row.logsumexp > maximum ||", "if (maximum == -infinity ||"),
     ("ring writes beside the slot", "drivers/kv_cache.cpp", "slot = position % capacity;", "slot = t % capacity;"),
     ("ring keeps the first tokens", "drivers/kv_cache.cpp", "begin = std::max(end - capacity, std::int64_t{0})", "begin = std::int64_t{0} * (end - capacity)"),
@@ -39,7 +39,7 @@ FAULTS = [
     ("reference relative where it should be absolute", "kernels/softmax.hpp", "xsimd::select(relative, largest - start, largest)", "largest"),
     ("sums of the last span only", "kernels/softmax.hpp", "load(state.sum + row) + load(sums + row));", "load(sums + row));"),
     ("dead rows divided by 0", "kernels/softmax.hpp", "const auto dead = sum == zero;", "const auto dead = sum == one;"),
-    ("weights of excluded keys kept", "kernels/softmax.hpp", "return xsimd::select(score == none, zero, exp2(score - shift) * load(state.inverse + row));", "return exp2(score - shift);"),
+    ("weights of excluded keys kept", "kernels/*", "return xsimd::select(score == none, zero, exp2(", "return xsimd::select(none == zero, zero, exp2("),
     ("softmax off by a vector", "kernels/softmax.hpp", "for (int row = end; row < block.row_stride; row += lanes<T>) store(scores + row, Vector<T>(zero));", ""),
     ("mask limit inclusive", "kernels/mask.hpp", "(key < load(key_end + row))", "(key <= load(key_end + row))"),
     ("mask byte 1 only", "kernels/mask.hpp", "KeyBits<T>(bytes[i * stride] != 0) << i", "KeyBits<T>(bytes[i * stride] == 1) << i"),
@@ -47,7 +47,7 @@ FAULTS = [
     ("last value row counted twice", "kernels/values.hpp", "for (; row + RowCount <= block.rows; row += RowCount) {", "for (; row + RowCount < block.rows; row += RowCount) {"),
     ("value keys from the first", "kernels/values.hpp", "const T* value = block.value.data + begin * block.value.stride + offset;", "const T* value = block.value.data + offset;"),
     ("tanh without its sign", "kernels/adjust.hpp", "return xsimd::select(x < Vector<T>(T(0)), -capped, capped);", "return capped;"),
-    ("bias of minus infinity clamped", "kernels/adjust.hpp", "const Vector<T> clamped = xsimd::select(bias < Vector<T>(T(0)), -limit, limit);", "const Vector<T> clamped = limit;"),
+    ("bias of minus infinity clamped", "kernels/adjust.hpp", "xsimd::select(bias < Vector<T>(T(0)), -limit, limit)", "limit"),
     ("exponential of degree 4", "kernels/exp2.hpp", "0.009671486069f, 0.001326476126f}", "0.009671486069f, 0.0f}"),
     ("last keys of a row read twice", "kernels/row_dot.hpp", "const int count = std::min(key_count, keys - j);", "const int count = std::min(key_count, keys - j - 1);"),
     # validation

@@ -34,13 +34,20 @@ FIRST_TESTS = {
 }
 
 
+def place(root, fault):
+    """The file to plant a fault in, and its text; an error where that is not exactly one."""
+    name, pattern, old, _ = fault
+    texts = {file: file.read_text() for file in sorted((root / "src").glob(pattern))}
+    times = sum(text.count(old) for text in texts.values())
+    if times != 1:
+        raise ValueError(f"{name}: src/{pattern} holds {times} times what is to be replaced, expected once: {old}")
+    return next((file, text) for file, text in texts.items() if old in text)
+
+
 def planted(text, fault):
-    name, file, old, new = fault
-    if text.count(old) != 1:
-        sys.exit(f"{name}: {file} holds {text.count(old)} times what is to be replaced, expected once: {old}")
     # What a fault leaves unused is no news.
     quiet = "".join(f'#pragma GCC diagnostic ignored "-Wunused{kind}"\n' for kind in ("", "-parameter"))
-    return quiet + text.replace(old, new)
+    return quiet + text.replace(fault[2], fault[3])
 
 
 def copy_tree():
@@ -48,7 +55,10 @@ def copy_tree():
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True
     )
-    for name in listed.stdout.decode().split("\0"):
+    names = set(listed.stdout.decode().split("\0"))
+    for left_over in [file for file in TREE.glob("src/*/*") if str(file.relative_to(TREE)) not in names]:
+        left_over.unlink()
+    for name in names:
         source, target = ROOT / name, TREE / name
         if not name or not source.is_file():
             continue
@@ -107,8 +117,14 @@ def main():
     parser.add_argument("names", nargs="*")
     arguments = parser.parse_args()
 
+    wrong = []
     for fault in FAULTS:
-        planted((ROOT / "src" / fault[1]).read_text(), fault)
+        try:
+            place(ROOT, fault)
+        except ValueError as error:
+            wrong.append(str(error))
+    if wrong:
+        sys.exit("\n".join(wrong))
     unknown = set(arguments.names) - {fault[0] for fault in FAULTS}
     if unknown:
         parser.error(f"unknown faults: {', '.join(sorted(unknown))}")
@@ -125,8 +141,7 @@ def main():
         sys.exit(f"the tests fail without a fault: {wrong}")
     survivors = []
     for fault in chosen:
-        file, start = TREE / "src" / fault[1], time.monotonic()
-        original = file.read_text()
+        (file, original), start = place(TREE, fault), time.monotonic()
         file.write_text(planted(original, fault))
         try:
             build()
