@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -54,6 +55,7 @@ TEST_CASE_TEMPLATE("attention: every subset of outputs has the same bits", T, fl
   for (AttentionCase problem : problems()) {
     const Outputs<T> all = run_case<T>(problem);
     for (unsigned subset = 0; subset < 16; ++subset) {
+      if (reduced_grid() && std::popcount(subset) == 2) continue;
       problem.logsumexp = (subset & 1) != 0;
       problem.weights = (subset & 2) != 0;
       problem.mean_weights = (subset & 4) != 0;

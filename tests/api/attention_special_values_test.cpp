@@ -33,7 +33,9 @@ constexpr T infinity = std::numeric_limits<T>::infinity();
 /// be many for the narrowest vectors.
 std::vector<AttentionCase> problems() {
   std::vector<AttentionCase> cases;
-  for (const std::int64_t queries : {1, 4, 70, 203}) {
+  std::vector<std::int64_t> lengths = few_and_many_queries();
+  if (!reduced_grid()) lengths.push_back(key_length);
+  for (const std::int64_t queries : lengths) {
     for (const bool causal : {false, true}) {
       const std::int64_t num_kv_heads = queries == 1 ? 4 : 2;
       AttentionCase problem{.shape = {2, 4, num_kv_heads, queries, key_length, 64, value_dim},

@@ -29,17 +29,21 @@ void choose_keys(AttentionCase& problem, Bytes& bytes) {
   }
 }
 
-/// Up to three elements of a tensor become NaN, 0 or the smallest number. No infinities: an infinite feature makes
-/// scores of both signs, and what a weight of −∞ is in a row of NaN is not specified.
+/// Up to three elements of a tensor become NaN, an infinity, 0, the smallest number or, in a bias, the lowest. No large
+/// numbers elsewhere: products that overflow do so in the tensors' type only, not in the reference's.
 template <class T>
 void add_special_values(AttentionTensors<T>& tensors, Bytes& bytes) {
   using Limits = std::numeric_limits<T>;
-  constexpr std::array<T, 3> specials{Limits::quiet_NaN(), Limits::denorm_min(), T(0)};
-  const TensorView<T, 4> view = bytes.among(std::array{tensors.query(), tensors.key(), tensors.value()});
+  std::vector<T> specials{Limits::quiet_NaN(), Limits::denorm_min(), T(0), Limits::infinity(), -Limits::infinity()};
+  std::vector<TensorView<T, 4>> views{tensors.query(), tensors.key(), tensors.value()};
+  if (tensors.options().bias) views.push_back(tensors.options().bias->view);
+  const std::size_t chosen = bytes.index(views.size());
+  if (chosen == 3) specials.push_back(Limits::lowest());
+  const TensorView<T, 4>& view = views[chosen];
   for (std::int64_t count = bytes.below(4); count > 0 && !view.empty(); --count) {
     std::array<std::int64_t, 4> at{};
     for (std::size_t axis = 0; axis < 4; ++axis) at[axis] = bytes.below(view.extents[axis]);
-    view(at[0], at[1], at[2], at[3]) = bytes.among(specials);
+    view(at[0], at[1], at[2], at[3]) = specials[bytes.index(specials.size())];
   }
 }
 

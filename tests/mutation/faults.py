@@ -1,4 +1,4 @@
-"""Faults to plant, one at a time: (name, file under src, text that occurs there once, what it becomes)."""
+"""Faults to plant, one at a time: (name, pattern of files under src, text that occurs once in them, what it becomes)."""
 
 FAULTS = [
     # plan: which keys, blocks, spans, tiles
@@ -10,7 +10,7 @@ FAULTS = [
     ("diagonal steps dropped before the interior", "plan/key_blocks.cpp", "  add_steps(block.begin, inside.begin);\n", ""),
     ("interior from the block's second key", "plan/key_blocks.cpp", ".first_key = static_cast<int>(inside.begin - block.begin)", ".first_key = static_cast<int>(inside.begin - block.begin + 1)"),
     ("most rows of the decode path", "plan/tile_plan.hpp", "return lanes / 2;", "return lanes;"),
-    ("last tile dropped", "plan/tile_plan.hpp", "return (rows + tile_rows - 1) / tile_rows;", "return rows < tile_rows ? 1 : rows / tile_rows;"),
+    ("last tile dropped", "plan/tile_plan.hpp", "(rows > 0) : (rows + tile_rows - 1) / tile_rows;", "(rows > 0) : rows / tile_rows;"),
     ("balanced tile one row short", "plan/tile_plan.hpp", "static_cast<int>(rows - middle)}", "static_cast<int>(rows - middle - 1)}"),
     # drivers: sequences, addresses, state
     ("bottom right of the padded length", "drivers/attention_call.hpp", "result.offset = result.key_length - result.query_length", "result.offset = shape.key_length - result.query_length"),

@@ -168,7 +168,8 @@ void compute_scores(const AttentionArguments<T>& arguments, const AttentionOptio
     result.score[at] = capped + added.value;
     result.added_magnitude[at] = added.magnitude;
     if (arguments.scores && options.score_stage == ScoreStage::biased) result.stage[at] = result.score[at];
-    if (!(result.score[at] <= result.maximum)) result.maximum = result.score[at];
+    // A maximum of NaN stays one: a row that uses NaN is no dead row.
+    if (!(result.score[at] <= result.maximum || std::isnan(result.maximum))) result.maximum = result.score[at];
   }
 }
 
