@@ -2,9 +2,8 @@
 
 Every module of peers lives in a process of its own that waits on a pipe while others run. All of them prepare, their
 outputs are compared with float64; then rounds go over the peers back and forth, a reading of the limits before each.
-A peer that took more than twice the time of the fastest in both of the first two rounds is left out of the others.
-Shared machines have spells of half speed that last seconds, so the figure used is the median of a peer's quietest half
-of the rounds.
+A peer that took more than twice the time of the fastest in both of the first two rounds is left out of the others. The
+figure used is the median of all samples; the least is kept beside it.
 """
 
 from __future__ import annotations
@@ -163,13 +162,11 @@ class Measurement:
 
 def _record(case: Case, timing: Timing, limit: float) -> dict[str, Any]:
     samples = [seconds for samples in timing.rounds for seconds in samples]
-    quietest = sorted(timing.rounds, key=statistics.median)[: (len(timing.rounds) + 1) // 2]
-    median = statistics.median([seconds for samples in quietest for seconds in samples])
+    median = statistics.median(samples)
     rate = (case.bytes_read if case.reads_memory else case.flops) / median
     return {
         "peer": timing.peer,
         "milliseconds": 1e3 * median,
-        "milliseconds_of_all_rounds": 1e3 * statistics.median(samples),
         "least_milliseconds": 1e3 * min(samples),
         "samples": len(samples),
         "calls_a_sample": timing.calls,

@@ -1,4 +1,4 @@
-// One tile of query rows and the key blocks it sweeps over: addresses, limits, masks and bias of every block.
+// The key blocks that a tile of query rows sweeps over: addresses, limits, masks and bias of every block.
 #pragma once
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 
 #include "drivers/mask_classes.hpp"
 #include "drivers/tile_buffers.hpp"
+#include "drivers/tile_row_set.hpp"
 
 namespace headwise::detail {
 
@@ -30,70 +31,31 @@ struct ScorePass {
 };
 
 template <class T, class KV>
-class TileBlocks {
+class TileBlocks : protected TileRowSet<T, KV> {
+  using Base = TileRowSet<T, KV>;
+
  public:
   TileBlocks(const AttentionCall<T, KV>& call, const TileBuffers<T, KV>& buffers, const TileNeeds& needs,
              const MaskClasses<T, KV>& mask_classes, const Sequence& sequence, std::int64_t kv_head,
              const TileRows& rows)
-      : call_(call),
+      : Base(call, sequence, kv_head, rows),
         kernels_(call.kernels),
         buffers_(buffers),
         needs_(needs),
         mask_classes_(mask_classes),
-        sequence_(sequence),
-        kv_head_(kv_head),
-        first_row_(rows.first),
-        group_(call.group()),
-        first_query_(rows.first / group_),
-        first_group_head_(rows.first % group_),
-        rows_(rows.count),
         row_stride_(static_cast<int>(padded(rows.count, kernels_.lanes))),
         value_stride_(padded(call.shape.value_dim, kernels_.lanes)) {}
 
  protected:
-  /// Calls f(r, index) for every row of the tile.
-  template <class Function>
-  void for_rows(Function&& function) const {
-    const std::int64_t first_head = kv_head_ * group_;
-    std::int64_t query = first_query_, head = first_group_head_;
-    for (int r = 0; r < rows_; ++r) {
-      function(r, RowIndex{first_head + head, query});
-      if (++head == group_) head = 0, ++query;
-    }
-  }
-
-  /// The first row of the tile.
-  RowIndex first_row() const { return {kv_head_ * group_ + first_group_head_, first_query_}; }
-
-  /// Addresses of the tile's rows in a view, by steps from its first row; computed one by one they would take a tenth
-  /// of the time of a tile of 64 keys.
-  template <class U>
-  void locate_rows(U* first, std::int64_t head_stride, std::int64_t query_stride, U** rows) const {
-    if (group_ == 1) {
-      for (int r = 0; r < rows_; ++r) rows[r] = first + r * query_stride;
-      return;
-    }
-    std::int64_t head = first_group_head_, offset = 0;
-    for (int r = 0; r < rows_; ++r) {
-      rows[r] = first + offset;
-      if (++head == group_) {
-        head = 0;
-        offset += query_stride - (group_ - 1) * head_stride;
-      } else {
-        offset += head_stride;
-      }
-    }
-  }
-
-  template <class U>
-  void locate_token_rows(const TensorView<U, 4>& view, U** rows) const {
-    locate_rows(call_.token_row(view, sequence_, first_row()), view.stride(1), view.stride(2), rows);
-  }
-
-  template <class U>
-  void locate_score_rows(const TensorView<U, 4>& view, U** rows) const {
-    locate_rows(call_.score_row(view, sequence_, first_row()), view.stride(1), view.stride(2), rows);
-  }
+  using Base::call_;
+  using Base::first_group_head_;
+  using Base::first_query_;
+  using Base::first_row_;
+  using Base::for_rows;
+  using Base::group_;
+  using Base::kv_head_;
+  using Base::rows_;
+  using Base::sequence_;
 
   /// Prepares a pass: attended keys of every row, their union and intersection, packed queries, rows of mask and bias.
   void start_pass(const ScorePass& pass) {
@@ -101,9 +63,9 @@ class TileBlocks {
     const auto& arguments = call_.arguments;
     set_ranges();
     position_ = keys_.begin;
-    locate_token_rows(arguments.query, buffers_.query_rows);
-    if (arguments.mask) locate_score_rows(*arguments.mask, buffers_.mask_rows);
-    if (arguments.bias) locate_score_rows(*arguments.bias, buffers_.bias_rows);
+    this->locate_token_rows(arguments.query, buffers_.query_rows);
+    if (arguments.mask) this->locate_score_rows(*arguments.mask, buffers_.mask_rows);
+    if (arguments.bias) this->locate_score_rows(*arguments.bias, buffers_.bias_rows);
     kernels_.pack_query(buffers_.query_rows, arguments.query.stride(3), rows_, static_cast<int>(call_.shape.head_dim),
                         static_cast<T>(call_.scale * pass.unit), buffers_.query, row_stride_);
     if (has_slopes()) {
@@ -140,7 +102,7 @@ class TileBlocks {
 
   /// Fills a row of classes: what the mask says of the tile's rows, unit by unit.
   void classify_mask(MaskClass* classes, std::int64_t units) const {
-    locate_score_rows(*call_.arguments.mask, buffers_.mask_rows);
+    this->locate_score_rows(*call_.arguments.mask, buffers_.mask_rows);
     for (std::int64_t unit = 0; unit < units; ++unit) {
       const KeyRange range{unit * kernels_.block_keys,
                            std::min<std::int64_t>((unit + 1) * kernels_.block_keys, call_.shape.key_length)};
@@ -159,18 +121,10 @@ class TileBlocks {
     return {0, own_length ? sequence_.key_length : call_.shape.key_length};
   }
 
-  const AttentionCall<T, KV>& call_;
   const KernelTable<T, KV>& kernels_;
   const TileBuffers<T, KV>& buffers_;
   const TileNeeds needs_;
   const MaskClasses<T, KV>& mask_classes_;
-  const Sequence sequence_;
-  const std::int64_t kv_head_;
-  const std::int64_t first_row_;
-  const std::int64_t group_;
-  const std::int64_t first_query_;
-  const std::int64_t first_group_head_;
-  const int rows_;
   const int row_stride_;
   const std::int64_t value_stride_;
   ScorePass pass_{};
@@ -329,31 +283,18 @@ class TileBlocks {
     const auto next = [keys](const Rows<KV>& rows) { return Rows<KV>{rows.data + keys * rows.stride, rows.stride}; };
     if (needs_.key) {
       const int features = static_cast<int>(call_.shape.head_dim);
-      const bool copied = copy_rows({piece.key, piece.key_stride, piece.key_feature_stride, keys}, features,
+      const bool copied = copy_rows(kernels_, {piece.key, piece.key_stride, piece.key_feature_stride, keys}, features,
                                     *buffers_.copied_key, buffers_.key, features);
       if (copied) arguments.next_key = next(arguments.key);
       arguments.key = {buffers_.key, features};
     }
     if (needs_.value) {
-      const bool copied = copy_rows({piece.value, piece.value_stride, piece.value_feature_stride, keys},
+      const bool copied = copy_rows(kernels_, {piece.value, piece.value_stride, piece.value_feature_stride, keys},
                                     static_cast<int>(call_.shape.value_dim), *buffers_.copied_value, buffers_.value,
                                     static_cast<int>(value_stride_));
       if (copied) arguments.next_value = next(arguments.value);
       arguments.value = {buffers_.value, value_stride_};
     }
-  }
-
-  /// Copies what does not lie there already, and says whether that was anything.
-  bool copy_rows(const CopiedRows<KV>& wanted, int features, CopiedRows<KV>& copied, KV* target,
-                 int target_stride) const {
-    const bool same = copied.source == wanted.source && copied.stride == wanted.stride &&
-                      copied.feature_stride == wanted.feature_stride;
-    const int done = same ? copied.rows : 0;
-    if (done >= wanted.rows) return false;
-    kernels_.pack_rows(wanted.source + done * wanted.stride, wanted.stride, wanted.feature_stride, wanted.rows - done,
-                       features, target + std::int64_t{done} * target_stride, target_stride);
-    copied = wanted;
-    return true;
   }
 };
 

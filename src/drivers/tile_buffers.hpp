@@ -55,6 +55,20 @@ struct CopiedRows {
   int rows = 0;
 };
 
+/// Copies the rows that do not lie in `target` already, and says whether there were any.
+template <class T, class KV>
+bool copy_rows(const KernelTable<T, KV>& kernels, const CopiedRows<KV>& wanted, int features, CopiedRows<KV>& copied,
+               KV* target, int target_stride) {
+  const bool same = copied.source == wanted.source && copied.stride == wanted.stride &&
+                    copied.feature_stride == wanted.feature_stride;
+  const int done = same ? copied.rows : 0;
+  if (done >= wanted.rows) return false;
+  kernels.pack_rows(wanted.source + done * wanted.stride, wanted.stride, wanted.feature_stride, wanted.rows - done,
+                    features, target + std::int64_t{done} * target_stride, target_stride);
+  copied = wanted;
+  return true;
+}
+
 /// Values that were looked at, and whether all are finite: the next tile of the head asks again.
 template <class KV>
 struct CheckedRows {

@@ -5,6 +5,7 @@
 #include "kernels/kernel_table.hpp"
 #include "kernels/mask.hpp"
 #include "kernels/simd.hpp"
+#include "kernels/transpose.hpp"
 
 namespace headwise::detail {
 namespace {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/simd.hpp"
+#include "kernels/transpose.hpp"
 
 namespace headwise::detail {
 namespace {

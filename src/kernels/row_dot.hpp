@@ -8,6 +8,7 @@
 #include "kernels/kernel_table.hpp"
 #include "kernels/simd.hpp"
 #include "kernels/softmax.hpp"
+#include "kernels/transpose.hpp"
 
 namespace headwise::detail {
 namespace {

@@ -21,7 +21,7 @@ FAULTS = [
     ("wrong slot of a run", "drivers/attention_call.hpp", "run.first_slot[at] + begin - first,", "run.first_slot[at],"),
     ("swapped head and query stride", "drivers/attention_call.hpp", "row.head * view.stride(1) +\n           (sequence.first_query + row.query) * view.stride(2)", "row.head * view.stride(2) +\n           (sequence.first_query + row.query) * view.stride(1)"),
     ("score rows of the first batch entry", "drivers/attention_call.hpp", "view.data + sequence.batch * view.stride(0) + row.head", "view.data + row.head"),
-    ("wrong step to the next head's rows", "drivers/tile_blocks.hpp", "offset += query_stride - (group_ - 1) * head_stride", "offset += query_stride"),
+    ("wrong step to the next head's rows", "drivers/tile_row_set.hpp", "offset += query_stride - (group_ - 1) * head_stride", "offset += query_stride"),
     ("intersection of ranges too large", "drivers/tile_blocks.hpp", "std::min(interior_.end, range.end)}", "std::max(interior_.end, range.end)}"),
     ("union of ranges without the first", "drivers/tile_blocks.hpp", "keys_ = {std::min(keys_.begin, range.begin)", "keys_ = {std::max(keys_.begin, range.begin)"),
     ("slope in natural units", "drivers/tile_blocks.hpp", " * static_cast<T>(pass.unit);\n      });", ";\n      });"),
