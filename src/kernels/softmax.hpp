@@ -14,9 +14,10 @@ template <class T>
 constexpr T reference_slack = T(8);
 
 /// Up to this size of the reference, score accumulators start at −reference instead of 0: further off, adding scores
-/// to it would lose their low bits (the first keys biased by −1e4 would spoil all later ones).
+/// to it would lose their low bits (the first keys biased by −1e4 would spoil all later ones). Scores of normal data stay
+/// within it; at 32, biases of deviation 3 made the largest error six times that of scores that start at 0.
 template <class T>
-constexpr T largest_start = T(32);
+constexpr T largest_start = T(8);
 
 /// Moves the references of one vector of rows and says what the exponential pass must subtract.
 template <class T>

@@ -93,7 +93,7 @@ void check_state(const Tile<T>& tile, int row, const Situation<T>& before) {
   const T reference = tile.state.reference[row];
   const T absolute = tile.state.maximum[row] - before.start;
   CHECK(reference == (before.moves ? absolute : before.reference));
-  CHECK(tile.state.start[row] == (std::abs(reference) <= T(32) ? -reference : T(0)));
+  CHECK(tile.state.start[row] == (std::abs(reference) <= T(8) ? -reference : T(0)));
   ErrorShare factor;
   const bool kept = !before.moves || before.reference == -infinity<T>;
   const Real distance = kept ? 0 : Real{before.reference} - Real{reference};
