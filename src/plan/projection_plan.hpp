@@ -47,9 +47,10 @@ inline PanelPlan plan_panels(std::int64_t rows, std::int64_t columns, std::int64
   const std::int64_t most_inner = (rows < 256 ? 512 : 3072) / static_cast<std::int64_t>(element_size);
   // Rows of 768 floats fill three quarters of a second-level cache of 2 MiB.
   constexpr std::int64_t most_rows = 512, fewest_rows = 64;
-  PanelPlan plan{.rows = std::min(rows, most_rows),
+  // A product without rows or columns has no panel either, but parts need a length.
+  PanelPlan plan{.rows = std::clamp<std::int64_t>(rows, 1, most_rows),
                  .blocks = 1,
-                 .columns = std::min<std::int64_t>(columns, panel_columns),
+                 .columns = std::clamp<std::int64_t>(columns, 1, panel_columns),
                  .panels = parts_of(columns, panel_columns),
                  .inner = static_cast<int>(parts_of(inner, parts_of(inner, most_inner))),
                  .threads = 1,

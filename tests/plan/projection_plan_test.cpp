@@ -54,4 +54,9 @@ TEST_CASE("projection_plan: blocks and panels cover the product, pieces are alik
   }
 }
 
+TEST_CASE("projection_plan: a product without rows or columns has no tasks") {
+  CHECK(detail::plan_panels(0, 64, 64, 64, 4, 2).tasks() == 0);
+  CHECK(detail::plan_panels(64, 0, 64, 64, 4, 2).tasks() == 0);
+}
+
 }  // namespace headwise::test

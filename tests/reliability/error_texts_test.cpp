@@ -85,7 +85,9 @@ bool has_letter(const std::string& text) {
 /// What the library can say: pieces of text from the files that refuse arguments.
 std::set<std::string> pieces_of_texts() {
   const fs::path source = HEADWISE_SOURCE_DIR;
-  const std::set<std::string> others{"sse2", "avx2", "avx512", "neon64", "HEADWISE_ISA", "openmp", "pthread", "serial"};
+  const std::set<std::string> others{"sse2", "avx2", "avx512", "neon64", "HEADWISE_ISA", "openmp", "pthread", "serial",
+                                     // OpenBLAS's names of processors
+                                     "SkylakeX", "Cooperlake", "SapphireRapids", "Haswell", "Zen", "Excavator"};
   std::set<std::string> pieces;
   for (const char* folder : {"include", "src"}) {
     for (const auto& entry : fs::recursive_directory_iterator(source / folder)) {
