@@ -165,11 +165,8 @@ class RepeatedMemory {
 
   float* data() const { return reinterpret_cast<float*>(memory_.data()); }
   float* behind() const { return data() + std::int64_t{window} * repeats; }
-  bool holds(float repeated, float others) const {
-    const auto equals = [](float value) { return [value](float element) { return element == value; }; };
-    return std::all_of(data(), data() + window, equals(repeated)) &&
-           std::all_of(behind(), behind() + rest, equals(others));
-  }
+  bool window_holds(float value) const { return std::count(data(), data() + window, value) == window; }
+  bool rest_holds(float value) const { return std::count(behind(), behind() + rest, value) == rest; }
 
  private:
   static constexpr std::size_t bytes = window * sizeof(float);
@@ -184,8 +181,11 @@ TEST_CASE("large addresses: more rows than BLAS can count are projected in parts
   project<float>(TensorView<const float, 3>::contiguous(input.data(), {1, rows, 1}),
                  {.weight = TensorView<const float, 2>::contiguous(&weight, {1, 1}), .bias = {&bias, 1}},
                  TensorView<float, 3>::contiguous(output.data(), {1, rows, 1}), 1);
-  // Each row adds its product to the bias once, those that are one memory add theirs one after the other.
-  CHECK(output.holds(bias - 3.0F * RepeatedMemory::repeats, bias - 3));
+  CHECK(output.rest_holds(bias - 3));
+  // Rows that are one memory: BLAS adds all their products to the bias, headwise's kernel writes each row's sum.
+  const bool added = output.window_holds(bias - 3.0F * RepeatedMemory::repeats);
+  const bool written = output.window_holds(bias - 3);
+  CHECK((added || written));
 }
 
 }  // namespace
