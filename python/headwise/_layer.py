@@ -9,6 +9,7 @@ import numpy as np
 from ._arrays import as_floats, as_kind_of, as_numpy, refuse_type, refuse_value, written_to
 from ._headwise import attention
 from ._layer_weights import LayerWeights, WeightOrder
+from ._scratch import Scratch, ScratchPool
 
 Floats = np.ndarray[Any, Any]
 
@@ -20,7 +21,8 @@ class MultiHeadAttention:
         output  = concatenated attention(q, k, v) @ Wo.T + bo
 
     Weights are views of the arrays given: a change of those is seen by the next call. All have one type, float32 or
-    float64. Shapes below are for weight_order="out_in", torch's; with "in_out" every weight is transposed.
+    float64. The layer keeps the memory of its intermediate results, as much as its largest call needed, for the next
+    call; calls at once are fine. Shapes below are for weight_order="out_in", torch's; with "in_out" every weight is transposed.
 
     Args:
         embed_dim: features of a query token.
@@ -75,6 +77,7 @@ class MultiHeadAttention:
             "out_proj_bias": out_proj_bias,
         }
         self._weights = LayerWeights(self.embed_dim, self.num_heads, self.num_kv_heads, weight_order, arrays)
+        self._scratch = ScratchPool()
 
     @classmethod
     def from_torch(cls, module: Any) -> MultiHeadAttention:
@@ -149,14 +152,11 @@ class MultiHeadAttention:
             key_padding_mask = as_numpy(key_padding_mask, "key_padding_mask")
             options["key_padding_mask"] = key_padding_mask[np.newaxis] if single else key_padding_mask
 
-        q, k, v = self._weights.project_inputs(tokens, keys, values, num_threads)
-        q = _split_heads(q, self.num_heads)
-        k = _split_heads(k, self.num_kv_heads)
-        v = _split_heads(v, self.num_kv_heads)
-        batch, heads, length, _ = q.shape
-        joined = np.empty((batch, length, heads * v.shape[3]), q.dtype)
-        results: Any = attention(q, k, v, out=_split_heads(joined, heads), num_threads=num_threads, **options)
-        output = self._weights.project_output(joined, num_threads)
+        scratch = self._scratch.borrow()
+        try:
+            output, results = self._compute(tokens, keys, values, scratch, num_threads, options)
+        finally:
+            self._scratch.give_back(scratch)
         if single:
             output = output[0]
         elif not self.batch_first:
@@ -165,6 +165,27 @@ class MultiHeadAttention:
         if not isinstance(results, tuple):
             return returned
         return (returned, *(as_kind_of(extra[0] if single else extra, query) for extra in results[1:]))
+
+    def _compute(
+        self,
+        tokens: Floats,
+        keys: Optional[Floats],
+        values: Optional[Floats],
+        scratch: Scratch,
+        num_threads: int,
+        options: dict[str, Any],
+    ) -> tuple[Floats, Any]:
+        """The output, and what attention() returned."""
+        q, k, v = self._weights.project_inputs(tokens, keys, values, scratch, num_threads)
+        q = _split_heads(q, self.num_heads)
+        k = _split_heads(k, self.num_kv_heads)
+        v = _split_heads(v, self.num_kv_heads)
+        batch, heads, length, _ = q.shape
+        shape = (batch, length, heads * v.shape[3])
+        projected = self._weights.has_output_projection
+        joined = scratch.take("heads", shape, q.dtype) if projected else np.empty(shape, q.dtype)
+        results: Any = attention(q, k, v, out=_split_heads(joined, heads), num_threads=num_threads, **options)
+        return (self._weights.project_output(joined, num_threads) if projected else joined), results
 
     def _batched(self, tokens: Any, name: str) -> Floats:
         """[batch, tokens, features]"""

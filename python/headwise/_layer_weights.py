@@ -9,6 +9,7 @@ import numpy as np
 
 from ._arrays import as_floats, expect_type, has_dense_rows, refuse_value, with_dense_rows
 from ._headwise import project
+from ._scratch import Scratch
 
 Floats = np.ndarray[Any, Any]
 WeightOrder = Literal["out_in", "in_out"]
@@ -40,14 +41,20 @@ class LayerWeights:
         expect_type(tokens, name, self._arrays[reference].dtype, f"the type of {reference}")
 
     def project_inputs(
-        self, query: Floats, key: Optional[Floats], value: Optional[Floats], num_threads: int
+        self,
+        query: Floats,
+        key: Optional[Floats],
+        value: Optional[Floats],
+        scratch: Scratch,
+        num_threads: int,
     ) -> list[Floats]:
         """The projections of query, key and value, [batch, tokens, outputs]; packed weights of one input in one."""
         self._expect_unchanged()
         packed, bias = self._arrays.get("in_proj_weight"), self._arrays.get("in_proj_bias")
         if packed is not None and key is None and value is None:
             self._expect_features(query, "query", packed)
-            projected = self._project(query, packed, bias, num_threads)
+            out = scratch.take("projected", (*query.shape[:2], self._parts[-1].stop), query.dtype)
+            projected = self._project(query, packed, bias, num_threads, out)
             return [projected[:, :, part] for part in self._parts]
         key = query if key is None else key
         value = key if value is None else value
@@ -59,16 +66,24 @@ class LayerWeights:
                 weight = packed[part] if self._order == "out_in" else packed[:, part]
             own_bias = self._arrays.get(f"{name[0]}_proj_bias") if bias is None else bias[part]
             self._expect_features(tokens, name, weight)
-            results.append(self._project(tokens, weight, own_bias, num_threads))
+            out = scratch.take(name, (*tokens.shape[:2], part.stop - part.start), tokens.dtype)
+            results.append(self._project(tokens, weight, own_bias, num_threads, out))
         return results
 
-    def project_output(self, heads: Floats, num_threads: int) -> Floats:
-        """The output projection, where there is one."""
-        weight = self._arrays.get("out_proj_weight")
-        return heads if weight is None else self._project(heads, weight, self._arrays.get("out_proj_bias"), num_threads)
+    @property
+    def has_output_projection(self) -> bool:
+        return "out_proj_weight" in self._arrays
 
-    def _project(self, tokens: Floats, weight: Floats, bias: Optional[Floats], num_threads: int) -> Floats:
-        return project(with_dense_rows(tokens), weight, bias, weight_order=self._order, num_threads=num_threads)
+    def project_output(self, heads: Floats, num_threads: int) -> Floats:
+        """The output projection."""
+        arrays = self._arrays
+        return self._project(heads, arrays["out_proj_weight"], arrays.get("out_proj_bias"), num_threads)
+
+    def _project(
+        self, tokens: Floats, weight: Floats, bias: Optional[Floats], num_threads: int, out: Optional[Floats] = None
+    ) -> Floats:
+        dense = with_dense_rows(tokens)
+        return project(dense, weight, bias, weight_order=self._order, out=out, num_threads=num_threads)
 
     def _inputs_and_outputs(self, weight: Floats) -> tuple[int, int]:
         inputs, outputs = weight.shape if self._order == "in_out" else weight.shape[::-1]

@@ -1,5 +1,8 @@
 """MultiHeadAttention against its formula: every form of weights and call."""
 
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -221,3 +224,36 @@ def test_bad_calls(kind, named, call):
     arguments = {"query": np.ones((2, 5, 12)), **call}
     with pytest.raises(kind, match=named):
         layer(arguments.pop("query"), **arguments)
+
+
+def test_memory_kept_between_calls_never_shows():
+    """Calls of other sizes, of several threads, and copies: each result is its own, with the same bits."""
+    weights = Weights(np.random.default_rng(31), np.float32)
+    layer, fresh = (headwise.MultiHeadAttention(EMBED, HEADS, **weights.packed()) for _ in range(2))
+    inputs = [np.random.default_rng(n).normal(size=(n, 3 + n, EMBED)).astype(np.float32) for n in (2, 5, 1, 4)]
+    expected = [headwise.MultiHeadAttention(EMBED, HEADS, **weights.packed())(x) for x in inputs]
+    results = [layer(x) for x in inputs * 2]
+    with ThreadPoolExecutor(4) as pool:
+        results += pool.map(layer, inputs * 20)
+    results += [pickle.loads(pickle.dumps(layer))(x) for x in inputs]
+    for i, result in enumerate(results):
+        np.testing.assert_array_equal(result, expected[i % len(inputs)])
+    assert len(pickle.dumps(layer)) == len(pickle.dumps(fresh))
+
+
+def test_refused_call_leaves_the_layer_usable():
+    layer = headwise.MultiHeadAttention(EMBED, HEADS, **Weights(np.random.default_rng(32), np.float32).packed())
+    x = np.ones((2, 3, EMBED), np.float32)
+    expected = layer(x)
+    with pytest.raises(ValueError, match="mask"):
+        layer(x, mask=np.ones((7, 7), bool))
+    np.testing.assert_array_equal(layer(x), expected)
+
+
+def test_heads_are_the_callers_where_nothing_is_projected_after_them():
+    arrays = Weights(np.random.default_rng(33), np.float32).packed()
+    layer = headwise.MultiHeadAttention(EMBED, HEADS, in_proj_weight=arrays["in_proj_weight"])
+    first = layer(np.ones((1, 3, EMBED), np.float32))
+    kept = first.copy()
+    layer(np.zeros((1, 3, EMBED), np.float32))
+    np.testing.assert_array_equal(first, kept)
