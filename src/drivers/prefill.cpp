@@ -1,8 +1,8 @@
 #include "drivers/prefill.hpp"
 
-#include <array>
 #include <limits>
-#include <optional>
+#include <memory>
+#include <type_traits>
 
 #include "drivers/mean_rows.hpp"
 #include "platform/parallel.hpp"
@@ -64,32 +64,39 @@ class TileTasks {
   std::int64_t together_;
 };
 
-/// One thread's buffers: one after the other for the tiles that it computes together.
+/// What a thread has in the workspace for the tiles that it computes together.
 template <class T, class KV>
-using ThreadBuffers = std::array<TileBuffers<T, KV>, most_tiles_together>;
+struct ThreadTiles {
+  TileBuffers<T, KV>* buffers;
+  Tile<T, KV>* tiles;  ///< room for them
+};
 
 template <class T, class KV>
-void carve_thread(Carver& carver, const AttentionShape& shape, const KernelTable<T, KV>& kernels,
-                  const TileNeeds& needs, ThreadBuffers<T, KV>& buffers) {
-  buffers[0] = {};
-  carve_block(carver, shape, kernels, needs, buffers[0]);
+ThreadTiles<T, KV> carve_list(Carver& carver, std::size_t count) {
+  return {carver.take<TileBuffers<T, KV>>(count), carver.take<Tile<T, KV>>(count)};
+}
+
+template <class T, class KV>
+ThreadTiles<T, KV> carve_thread(Carver& carver, const AttentionShape& shape, const KernelTable<T, KV>& kernels,
+                                const TileNeeds& needs) {
   const int count = tiles_at_once(shape, kernels, needs);
-  for (int i = 1; i < count; ++i) {
-    TileBuffers<T, KV>& own = buffers[static_cast<std::size_t>(i)];
-    own = buffers[0];
-    carve_tile(carver, shape, kernels, needs, own);
-  }
-  carve_tile(carver, shape, kernels, needs, buffers[0]);
+  const ThreadTiles<T, KV> thread = carve_list<T, KV>(carver, static_cast<std::size_t>(count));
+  TileBuffers<T, KV> shared{};
+  carve_block(carver, shape, kernels, needs, shared);
+  for (int i = 0; i < count; ++i) carve_tile(carver, shape, kernels, needs, *std::construct_at(thread.buffers + i, shared));
+  return thread;
 }
 
 /// Bytes that carve_thread takes.
 template <class T, class KV>
 std::size_t tile_bytes(const AttentionShape& shape, const KernelTable<T, KV>& kernels, const TileNeeds& needs) {
-  Carver block, tile;
+  const auto count = static_cast<std::size_t>(tiles_at_once(shape, kernels, needs));
+  Carver once, tile;
   TileBuffers<T, KV> nowhere;
-  carve_block(block, shape, kernels, needs, nowhere);
+  carve_list<T, KV>(once, count);
+  carve_block(once, shape, kernels, needs, nowhere);
   carve_tile(tile, shape, kernels, needs, nowhere);
-  return block.used() + tile.used() * static_cast<std::size_t>(tiles_at_once(shape, kernels, needs));
+  return once.used() + tile.used() * count;
 }
 
 template <class T, class KV>
@@ -101,7 +108,7 @@ std::size_t workspace_bytes_for(const AttentionShape& shape, const KernelTable<T
   return carver.used() + tile_bytes(shape, kernels, needs) * static_cast<std::size_t>(num_threads);
 }
 
-/// Calls work(buffers, needs, task) with buffers of one thread's own.
+/// Calls work(tiles, needs, task) with tiles of one thread's own.
 template <class T, class KV, class Work>
 class TileWorker {
  public:
@@ -109,21 +116,22 @@ class TileWorker {
       : work_(work), needs_(tile_needs(call)) {
     if (thread > 0) memory += static_cast<std::size_t>(thread) * tile_bytes(call.shape, call.kernels, needs_);
     Carver carver(memory);
-    carve_thread(carver, call.shape, call.kernels, needs_, buffers_);
-    if (needs_.key) *buffers_[0].copied_key = {};
-    if (needs_.value) *buffers_[0].copied_value = {};
-    if (needs_.checks) std::fill_n(buffers_[0].checks, num_checks, CheckedRows<KV>{});
+    thread_ = carve_thread(carver, call.shape, call.kernels, needs_);
+    const TileBuffers<T, KV>& buffers = thread_.buffers[0];
+    if (needs_.key) *buffers.copied_key = {};
+    if (needs_.value) *buffers.copied_value = {};
+    if (needs_.checks) std::fill_n(buffers.checks, num_checks, CheckedRows<KV>{});
   }
 
-  void operator()(std::int64_t task) const { work_(buffers_, needs_, task); }
+  void operator()(std::int64_t task) const { work_(thread_, needs_, task); }
 
  private:
   const Work& work_;
   const TileNeeds needs_;
-  ThreadBuffers<T, KV> buffers_;  // as many as it computes at once
+  ThreadTiles<T, KV> thread_;
 };
 
-/// Computes `tasks` tasks by work(buffers, needs, task), each thread with buffers of its own.
+/// Computes `tasks` tasks by work(tiles, needs, task), each thread with tiles of its own.
 template <class T, class KV, class Work>
 void for_tile_tasks(const AttentionCall<T, KV>& call, std::byte* memory, std::int64_t tasks, const Work& work) {
   parallel_workers(call.num_threads, tasks,
@@ -140,32 +148,32 @@ void attend_alone(Tile<T, KV> tile, const SavedRows<T>& saved) {
 
 /// … with some of its tiles: at each position all tiles that are there.
 template <class T, class KV>
-void attend_together(std::optional<Tile<T, KV>>* tiles, int count, const SavedRows<T>& saved) {
+void attend_together(Tile<T, KV>* tiles, int count, const SavedRows<T>& saved) {
   constexpr std::int64_t nowhere = std::numeric_limits<std::int64_t>::max();
-  for (int i = 0; i < count; ++i) tiles[i]->start();
+  for (int i = 0; i < count; ++i) tiles[i].start();
   for (;;) {
     std::int64_t position = nowhere;
     for (int i = 0; i < count; ++i) {
-      if (!tiles[i]->at_end()) position = std::min(position, tiles[i]->position());
+      if (!tiles[i].at_end()) position = std::min(position, tiles[i].position());
     }
     if (position == nowhere) break;
     for (int i = 0; i < count; ++i) {
-      if (!tiles[i]->at_end() && tiles[i]->position() == position) tiles[i]->add_next_block();
+      if (!tiles[i].at_end() && tiles[i].position() == position) tiles[i].add_next_block();
     }
   }
-  for (int i = 0; i < count; ++i) tiles[i]->finish(saved);
+  for (int i = 0; i < count; ++i) tiles[i].finish(saved);
 }
 
 /// Looks at a mask that several heads or batch entries share, once.
 template <class T, class KV>
 void classify_mask(const AttentionCall<T, KV>& call, const MaskClasses<T, KV>& classes, std::byte* memory) {
-  const auto classify = [&](const ThreadBuffers<T, KV>& buffers, const TileNeeds& needs, std::int64_t task) {
+  const auto classify = [&](const ThreadTiles<T, KV>& thread, const TileNeeds& needs, std::int64_t task) {
     const auto row = classes.row(task);
     Sequence sequence = call.sequence(row.batch);
     sequence.query_length = call.shape.query_length;
     const TileRows rows = tile_range(folded_rows(sequence.query_length, call.group()), row.tile, call.kernels.tile_rows,
                                      call.kernels.lanes, false);
-    Tile<T, KV>(call, buffers[0], needs, classes, sequence, row.kv_head, rows).classify_mask(row.classes, row.units);
+    Tile<T, KV>(call, thread.buffers[0], needs, classes, sequence, row.kv_head, rows).classify_mask(row.classes, row.units);
   };
   for_tile_tasks(call, memory, classes.rows(), classify);
 }
@@ -194,16 +202,17 @@ void run_prefill(const AttentionCall<T, KV>& call, const SavedRows<T>& saved, st
   if (num_classes > 0) classes = {call, shared.take<MaskClass>(static_cast<std::size_t>(num_classes))};
   std::byte* threads = workspace + shared.used();
   classify_mask(call, classes, threads);
-  const auto attend = [&](const ThreadBuffers<T, KV>& buffers, const TileNeeds& needs, std::int64_t task) {
+  const auto attend = [&](const ThreadTiles<T, KV>& thread, const TileNeeds& needs, std::int64_t task) {
     tasks.with_task(task, [&](const Sequence& sequence, std::int64_t kv_head, const TileRows* rows, int count) {
       if (count == 1) {
-        return attend_alone(Tile<T, KV>(call, buffers[0], needs, classes, sequence, kv_head, rows[0]), saved);
+        return attend_alone(Tile<T, KV>(call, thread.buffers[0], needs, classes, sequence, kv_head, rows[0]), saved);
       }
-      std::optional<Tile<T, KV>> tiles[most_tiles_together];
+      // On the stack, some would take more of it than a small one has.
+      static_assert(std::is_trivially_destructible_v<Tile<T, KV>>);
       for (int i = 0; i < count; ++i) {
-        tiles[i].emplace(call, buffers[static_cast<std::size_t>(i)], needs, classes, sequence, kv_head, rows[i]);
+        std::construct_at(thread.tiles + i, call, thread.buffers[i], needs, classes, sequence, kv_head, rows[i]);
       }
-      attend_together(tiles, count, saved);
+      attend_together(thread.tiles, count, saved);
     });
   };
   for_tile_tasks(call, threads, tasks.count(), attend);
@@ -215,7 +224,7 @@ void run_mean_weights(const AttentionCall<T, KV>& call, const SavedRows<T>& save
   // A task has all heads of some queries, so no two add to the same row; a head's queries fill a tile.
   const std::int64_t queries = std::max<std::int64_t>(1, call.kernels.tile_rows / call.group());
   const std::int64_t steps = (call.shape.query_length + queries - 1) / queries;
-  const auto add_weights = [&](const ThreadBuffers<T, KV>& buffers, const TileNeeds& needs, std::int64_t task) {
+  const auto add_weights = [&](const ThreadTiles<T, KV>& thread, const TileNeeds& needs, std::int64_t task) {
     const Sequence sequence = call.sequence(task / steps);
     if (call.path(sequence) != KernelPath::query_tile) return;
     const std::int64_t first = task % steps * queries;
@@ -225,7 +234,7 @@ void run_mean_weights(const AttentionCall<T, KV>& call, const SavedRows<T>& save
     for (std::int64_t kv_head = 0; kv_head < call.shape.num_kv_heads; ++kv_head) {
       for (std::int64_t row = first * call.group(); row < last * call.group(); row += call.kernels.tile_rows) {
         const int rows = static_cast<int>(std::min<std::int64_t>(last * call.group() - row, call.kernels.tile_rows));
-        Tile<T, KV>(call, buffers[0], needs, no_classes, sequence, kv_head, {row, rows}).add_weights_to_mean(saved);
+        Tile<T, KV>(call, thread.buffers[0], needs, no_classes, sequence, kv_head, {row, rows}).add_weights_to_mean(saved);
       }
     }
     mean.divide(call.shape.num_heads);

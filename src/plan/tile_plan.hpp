@@ -53,7 +53,7 @@ constexpr bool rows_are_far(std::int64_t stride, std::int64_t features, std::int
 /// Tiles that sweep over the keys together where keys or values are copied, so that a copy serves them all: the far rows
 /// of one head fit into few sets of the second level, so every sweep reads them from beyond it (BSHD, 16 heads, D = 64,
 /// N = 1024: 4 tiles 75 % of peak, 8 77.5 %, 16 79 %). Queries and outputs of all of them stay in the second level.
-constexpr int most_tiles_together = 4;
+constexpr int most_tiles_together = 16;
 constexpr int tiles_together(int tile_rows, std::int64_t features, std::int64_t element_size) {
   const std::int64_t fit = (std::int64_t{1} << 20) / (tile_rows * features * element_size);
   return static_cast<int>(fit < 1 ? 1 : fit > most_tiles_together ? most_tiles_together : fit);

@@ -90,8 +90,8 @@ TEST_CASE("tile_plan: rows that lie far apart") {
 TEST_CASE("tile_plan: tiles that share copies are few enough for their queries and outputs to stay in the second level") {
   CHECK(detail::tiles_together(64, 2, 4) == detail::most_tiles_together);
   CHECK(detail::tiles_together(64, 128, 4) == detail::most_tiles_together);
-  CHECK(detail::tiles_together(64, 512, 4) == 4);
-  CHECK(detail::tiles_together(32, 512, 8) == 4);
+  CHECK(detail::tiles_together(64, 512, 4) == 8);
+  CHECK(detail::tiles_together(32, 512, 8) == 8);
   CHECK(detail::tiles_together(64, 2048, 4) == 2);
   CHECK(detail::tiles_together(64, std::int64_t{1} << 40, 8) == 1);
 }
