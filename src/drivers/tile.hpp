@@ -104,10 +104,10 @@ class Tile : private TileBlocks<T, KV> {
   }
 
   void add_block(Block& block) {
-    bool careful = needs_care(block);
     if (call_.arguments.weights) locate_block(*call_.arguments.weights, block);
     const bool excluded_by_bias = kernels_.scores(block.arguments);
-    careful = careful || (excluded_by_bias && !values_are_finite(block, block.range));
+    // Behind the product, which fetches the values.
+    const bool careful = needs_care(block) || (excluded_by_bias && !values_are_finite(block, block.range));
     if (call_.arguments.weights) keep_scores(block);
     kernels_.softmax(block.arguments, careful);
     const bool last = block.range.end == keys_.end;
