@@ -257,7 +257,8 @@ class Tile : private TileBlocks<T, KV> {
   /// Lets the memory of the block's score rows be fetched while its scores are computed.
   void announce_rows(std::int64_t key_stride, Block& block) const {
     if (key_stride != 1) return;
-    block.arguments.upcoming = {.rows = buffers_.score_rows, .num_rows = rows_, .written = true};
+    block.arguments.upcoming = {
+        .rows = buffers_.score_rows, .num_rows = rows_, .elements = block.keys(), .written = true};
   }
 
   /// Fills some keys of a scores-shaped output.

@@ -171,6 +171,7 @@ class TileBlocks : protected TileRowSet<T, KV> {
     const RowLimits limits{block.edge ? buffers_.first_key : nullptr, block.edge ? buffers_.last_key : nullptr, rows_};
     arguments.num_spans = make_spans(limits, kernels_.lanes, block.keys(), buffers_.spans);
     set_rows(block.keys(), piece, arguments);
+    if (range.end == keys_.end) announce_next_tile(arguments);
     return block;
   }
 
@@ -224,7 +225,8 @@ class TileBlocks : protected TileRowSet<T, KV> {
     const BlockCoverage coverage = pack_mask_bits(
         block.range, {.limited = block.edge, .masked = masked, .padded = call_.arguments.key_padding_mask.has_value()});
     if (masked && call_.arguments.mask->stride(3) == 1 && call_.arguments.mask->stride(2) != 0) {
-      block.arguments.upcoming_mask = {.rows = buffers_.mask_rows, .offset = block.range.end, .num_rows = rows_};
+      block.arguments.upcoming_mask = {
+          .rows = buffers_.mask_rows, .offset = block.range.end, .num_rows = rows_, .elements = block.keys()};
     }
     block.empty = !coverage.any_attended;
     if (coverage.any_excluded) block.arguments.attended = buffers_.attended;
@@ -275,7 +277,8 @@ class TileBlocks : protected TileRowSet<T, KV> {
                                              block.keys(), rows_);
     // The product comes first. A relative bias is few lines.
     if (adjustment.bias_stride != 1 || std::abs(bias.stride(2)) <= 1) return;
-    arguments.upcoming = {.rows = buffers_.bias_rows, .offset = block.range.begin, .num_rows = rows_};
+    arguments.upcoming = {
+        .rows = buffers_.bias_rows, .offset = block.range.begin, .num_rows = rows_, .elements = block.keys()};
   }
 
   /// j − p of the block's first key, for ALiBi.
@@ -286,6 +289,17 @@ class TileBlocks : protected TileRowSet<T, KV> {
     });
     adjustment.slope = buffers_.slope;
     adjustment.distance = buffers_.distance;
+  }
+
+  /// Lets the queries of the head's next tile, which is the one before this, be fetched during the last product of this.
+  void announce_next_tile(BlockArguments<T, KV>& arguments) const {
+    const auto& query = call_.arguments.query;
+    const int tile_rows = kernels_.tile_rows;
+    if (query.stride(3) != 1 || first_row_ < tile_rows || tile_rows % group_ != 0) return;
+    arguments.upcoming_query = {.rows = buffers_.query_rows,
+                                .offset = -tile_rows / group_ * query.stride(2),
+                                .num_rows = rows_,
+                                .elements = static_cast<int>(call_.shape.head_dim)};
   }
 
   /// The block's keys and values: in place, or copied side by side. The tile that copies prefetches the next rows.
