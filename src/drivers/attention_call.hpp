@@ -98,7 +98,12 @@ struct AttentionCall {
   /// Whether rows of a sequence attend different keys, mask and bias aside.
   bool limits_keys() const { return options.causal || options.window.left >= 0 || options.window.right >= 0; }
 
-  /// Keys that query `query` of a sequence attends as far as causality, window and lengths tell.
+  /// Keys that query `query` of a sequence attends as far as causality and window tell.
+  KeyBounds bounds(const Sequence& sequence, std::int64_t query) const {
+    return key_bounds(position(sequence, query), options.causal, options.window);
+  }
+
+  /// … and lengths.
   KeyRange keys(const Sequence& sequence, std::int64_t query) const {
     return attended_keys(position(sequence, query), options.causal, options.window, sequence.key_length);
   }

@@ -104,10 +104,10 @@ class Tile : private TileBlocks<T, KV> {
   }
 
   void add_block(Block& block) {
-    bool careful = needs_care(block);
     if (call_.arguments.weights) locate_block(*call_.arguments.weights, block);
     const bool excluded_by_bias = kernels_.scores(block.arguments);
-    careful = careful || (excluded_by_bias && !values_are_finite(block, block.range));
+    // Behind the product, which fetches the values.
+    const bool careful = needs_care(block) || (excluded_by_bias && !values_are_finite(block, block.range));
     if (call_.arguments.weights) keep_scores(block);
     kernels_.softmax(block.arguments, careful);
     const bool last = block.range.end == keys_.end;
@@ -257,7 +257,8 @@ class Tile : private TileBlocks<T, KV> {
   /// Lets the memory of the block's score rows be fetched while its scores are computed.
   void announce_rows(std::int64_t key_stride, Block& block) const {
     if (key_stride != 1) return;
-    block.arguments.upcoming = {.rows = buffers_.score_rows, .num_rows = rows_, .written = true};
+    block.arguments.upcoming = {
+        .rows = buffers_.score_rows, .num_rows = rows_, .elements = block.keys(), .written = true};
   }
 
   /// Fills some keys of a scores-shaped output.

@@ -133,22 +133,16 @@ class TileBlocks : protected TileRowSet<T, KV> {
   std::int64_t position_ = 0;
 
  private:
-  /// Attended keys of every row. Ranges move with the query, in one direction.
+  /// Attended keys of all rows. They move with the query, in one direction.
   void set_ranges() {
     if (!pass_.masked || !call_.limits_keys()) {
       keys_ = interior_ = pass_.masked ? KeyRange{0, sequence_.key_length} : all_keys();
       return;
     }
-    keys_ = {std::numeric_limits<std::int64_t>::max(), 0};
-    interior_ = {0, std::numeric_limits<std::int64_t>::max()};
-    std::int64_t query = first_query_;
-    for (int r = 0, next = static_cast<int>(std::min<std::int64_t>(group_ - first_group_head_, rows_)); r < rows_;
-         next = static_cast<int>(std::min<std::int64_t>(next + group_, rows_)), ++query) {
-      const KeyRange range = call_.keys(sequence_, query);
-      if (!range.empty()) keys_ = {std::min(keys_.begin, range.begin), std::max(keys_.end, range.end)};
-      interior_ = {std::max(interior_.begin, range.begin), std::min(interior_.end, range.end)};
-      for (; r < next; ++r) buffers_.range[r] = range;
-    }
+    const KeyRange first = call_.keys(sequence_, first_query_);
+    const KeyRange last = call_.keys(sequence_, (first_row_ + rows_ - 1) / group_);
+    keys_ = {first.begin, last.end};
+    interior_ = {last.begin, first.end};
   }
 
   TileBlock<T, KV> make_block(KeyRange range, const KeyPiece<KV>& piece) {
@@ -174,8 +168,10 @@ class TileBlocks : protected TileRowSet<T, KV> {
     if (block.empty) return block;
     if (has_slopes()) set_distances(range, arguments.adjustment);
     if (pass_.softcap) arguments.adjustment.softcap = softcap_in<T>(call_.options.softcap, pass_.unit);
-    arguments.num_spans = make_spans(buffers_.range, rows_, kernels_.lanes, range, interior_, buffers_.spans);
+    const RowLimits limits{block.edge ? buffers_.first_key : nullptr, block.edge ? buffers_.last_key : nullptr, rows_};
+    arguments.num_spans = make_spans(limits, kernels_.lanes, block.keys(), buffers_.spans);
     set_rows(block.keys(), piece, arguments);
+    if (range.end == keys_.end) announce_next_tile(arguments);
     return block;
   }
 
@@ -184,18 +180,35 @@ class TileBlocks : protected TileRowSet<T, KV> {
   /// Each row's attended keys relative to the block.
   void set_limits(KeyRange block) const {
     const auto keys = static_cast<int>(block.end - block.begin);
-    const auto within = [&](std::int64_t key) {
-      return key <= block.begin ? 0 : key >= block.end ? keys : static_cast<int>(key - block.begin);
+    const KeyBounds bounds = call_.bounds(sequence_, first_query_);
+    const int begin = distance_to(bounds.begin, block.begin), end = distance_to(bounds.end, block.begin);
+    int *const first_key = buffers_.first_key, *const last_key = buffers_.last_key;
+    const auto set = [&](int r, int query) {
+      first_key[r] = std::max(0, std::min(begin + query, keys));
+      last_key[r] = std::max(0, std::min(end + query, keys));
     };
-    for (int r = 0; r < rows_; ++r) {
-      buffers_.first_key[r] = within(buffers_.range[r].begin);
-      buffers_.last_key[r] = within(buffers_.range[r].end);
+    if (group_ == 1) {
+      for (int r = 0; r < rows_; ++r) set(r, r);
+    } else {
+      int query = 0;
+      for (std::int64_t r = 0, head = first_group_head_; r < rows_; ++r) {
+        set(static_cast<int>(r), query);
+        if (++head == group_) head = 0, ++query;
+      }
     }
     for (int r = 0; r < rows_; ++r) {
       buffers_.state.key_begin[r] = static_cast<T>(buffers_.first_key[r]);
       buffers_.state.key_end[r] = static_cast<T>(buffers_.last_key[r]);
     }
     for (int r = rows_; r < row_stride_; ++r) buffers_.state.key_begin[r] = buffers_.state.key_end[r] = T(0);
+  }
+
+  /// key − origin, or so far off that it is outside of any block.
+  static int distance_to(std::int64_t key, std::int64_t origin) {
+    constexpr std::int64_t far = 1 << 30;
+    std::int64_t distance;
+    if (__builtin_sub_overflow(key, origin, &distance)) return static_cast<int>(-far);
+    return static_cast<int>(std::clamp(distance, -far, far));
   }
 
   void pack_mask(TileBlock<T, KV>& block) const {
@@ -212,7 +225,8 @@ class TileBlocks : protected TileRowSet<T, KV> {
     const BlockCoverage coverage = pack_mask_bits(
         block.range, {.limited = block.edge, .masked = masked, .padded = call_.arguments.key_padding_mask.has_value()});
     if (masked && call_.arguments.mask->stride(3) == 1 && call_.arguments.mask->stride(2) != 0) {
-      block.arguments.upcoming_mask = {.rows = buffers_.mask_rows, .offset = block.range.end, .num_rows = rows_};
+      block.arguments.upcoming_mask = {
+          .rows = buffers_.mask_rows, .offset = block.range.end, .num_rows = rows_, .elements = block.keys()};
     }
     block.empty = !coverage.any_attended;
     if (coverage.any_excluded) block.arguments.attended = buffers_.attended;
@@ -263,7 +277,8 @@ class TileBlocks : protected TileRowSet<T, KV> {
                                              block.keys(), rows_);
     // The product comes first. A relative bias is few lines.
     if (adjustment.bias_stride != 1 || std::abs(bias.stride(2)) <= 1) return;
-    arguments.upcoming = {.rows = buffers_.bias_rows, .offset = block.range.begin, .num_rows = rows_};
+    arguments.upcoming = {
+        .rows = buffers_.bias_rows, .offset = block.range.begin, .num_rows = rows_, .elements = block.keys()};
   }
 
   /// j − p of the block's first key, for ALiBi.
@@ -274,6 +289,17 @@ class TileBlocks : protected TileRowSet<T, KV> {
     });
     adjustment.slope = buffers_.slope;
     adjustment.distance = buffers_.distance;
+  }
+
+  /// Lets the queries of the head's next tile, which is the one before this, be fetched during the last product of this.
+  void announce_next_tile(BlockArguments<T, KV>& arguments) const {
+    const auto& query = call_.arguments.query;
+    const int tile_rows = kernels_.tile_rows;
+    if (query.stride(3) != 1 || first_row_ < tile_rows || tile_rows % group_ != 0) return;
+    arguments.upcoming_query = {.rows = buffers_.query_rows,
+                                .offset = -tile_rows / group_ * query.stride(2),
+                                .num_rows = rows_,
+                                .elements = static_cast<int>(call_.shape.head_dim)};
   }
 
   /// The block's keys and values: in place, or copied side by side. The tile that copies prefetches the next rows.

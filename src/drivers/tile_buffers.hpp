@@ -85,7 +85,6 @@ struct TileBuffers {
   T* query;
   RowState<T> state;
   T* slope;
-  KeyRange* range;  ///< attended keys of each row, where they differ
   const T** query_rows;
   T** output_rows;       ///< where the last block's results go
   T** accumulated_rows;  ///< where those of the others do
@@ -141,7 +140,6 @@ void carve_tile(Carver& carver, const AttentionShape& shape, const KernelTable<T
                     &state.key_end, &buffers.slope}) {
     *array = carver.take<T>(rows);
   }
-  buffers.range = carver.take<KeyRange>(rows);
   buffers.query_rows = carver.take<const T*>(rows);
   buffers.output_rows = buffers.accumulated_rows = carver.take<T*>(rows);
   buffers.mask_rows = carver.take<const std::uint8_t*>(rows);

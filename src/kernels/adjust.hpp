@@ -199,7 +199,7 @@ template <class T, bool Masked>
       Vector<T> x[lanes<T>], size = zero;
       bias.load_square(j, x);
       // NaN is not kept by `size`: it needs no care.
-      static_for<lanes<T>>([&](auto i) __attribute__((always_inline)) { size = xsimd::max(xsimd::abs(x[i]), size); });
+      static_for<lanes<T>>([&](auto i) __attribute__((always_inline)) { size = larger_magnitude(x[i], size); });
       if (xsimd::all(size <= limit)) [[likely]] {
         static_for<lanes<T>>([&](auto i) __attribute__((always_inline)) { put(fma(x[i], unit, load(scores)), j + i); });
       } else {

@@ -62,6 +62,7 @@ struct UpcomingRows {
   const T* const* rows = nullptr;
   std::int64_t offset = 0;
   int num_rows = 0;
+  int elements = 0;  ///< of each row
   bool written = false;
 };
 
@@ -99,8 +100,9 @@ struct BlockArguments {
   RowState<T> state;
   const KeyBits<T>* attended = nullptr;  ///< [word][row_stride]: attended keys, where limits do not tell; else null
   ScoreAdjustment<T> adjustment = {};
-  UpcomingRows<T> upcoming = {};  ///< prefetched, as many elements as the block has keys
+  UpcomingRows<T> upcoming = {};  ///< prefetched: biases, or rows of an output
   UpcomingRows<std::uint8_t> upcoming_mask = {};
+  UpcomingRows<T> upcoming_query = {};
 };
 
 /// The mask bytes of a tile's rows over one key block.

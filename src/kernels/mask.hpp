@@ -58,19 +58,20 @@ HEADWISE_INLINE KeyBits<T> range_word(int begin, int end) {
   return below(last) & ~below(first);
 }
 
-template <class T>
-BlockCoverage pack_mask(const MaskArguments<T>& mask, KeyBits<T>* attended) {
+/// A compile-time number of words keeps those of a row in registers.
+template <class T, int Words>
+BlockCoverage pack_mask_words(const MaskArguments<T>& mask, KeyBits<T>* attended) {
   constexpr int bits = bits_per_word<T>;
-  constexpr int most_words = 5;  // of max_block_keys
-  const int words = (mask.keys + bits - 1) / bits;
-  KeyBits<T> all[most_words], kept[most_words], given[most_words];
-  for (int w = 0; w < words; ++w) {
-    const int key = w * bits, count = std::min(bits, mask.keys - key);
-    kept[w] = given[w] = all[w] = range_word<T>(0, count);
-    if (mask.padding != nullptr)
-      kept[w] &= ~mask_word<T>(mask.padding + key * mask.padding_stride, mask.padding_stride, count);
-  }
-  KeyBits<T> found = 0, missing = 0;
+  const int rest = mask.keys - (Words - 1) * bits;
+  const auto for_words = [](auto&& function) __attribute__((always_inline)) { static_for<Words>(function); };
+  const auto count = [rest](int word) __attribute__((always_inline)) { return word < Words - 1 ? bits : rest; };
+  KeyBits<T> all[Words], kept[Words], given[Words], found[Words], missing[Words];
+  for_words([&](auto w) __attribute__((always_inline)) {
+    kept[w] = given[w] = all[w] = range_word<T>(0, count(w));
+    found[w] = missing[w] = 0;
+    if (mask.padding == nullptr) return;
+    kept[w] &= ~mask_word<T>(mask.padding + w * bits * mask.padding_stride, mask.padding_stride, count(w));
+  });
   // Row by row: cache lines of so many rows would push each other out of the first level before the next word.
   for (int r = 0; r < mask.num_rows; ++r) {
     // Grouped heads and broadcast masks give neighbours the same bytes.
@@ -80,22 +81,32 @@ BlockCoverage pack_mask(const MaskArguments<T>& mask, KeyBits<T>* attended) {
         prefetch_far(bytes + mask.keys * mask.key_stride);
         prefetch_far(bytes + (2 * mask.keys - 1) * mask.key_stride);
       }
-      for (int w = 0; w < words; ++w, bytes += bits * mask.key_stride) {
-        given[w] = mask_word<T>(bytes, mask.key_stride, std::min(bits, mask.keys - w * bits));
-      }
+      for_words([&](auto w) __attribute__((always_inline)) {
+        given[w] = mask_word<T>(bytes + w * bits * mask.key_stride, mask.key_stride, count(w));
+      });
     }
-    for (int w = 0; w < words; ++w) {
+    for_words([&](auto w) __attribute__((always_inline)) {
       KeyBits<T> word = kept[w] & given[w];
       if (mask.first_key != nullptr) word &= range_word<T>(mask.first_key[r] - w * bits, mask.last_key[r] - w * bits);
       attended[w * mask.row_stride + r] = word;
-      found |= word;
-      missing |= word ^ all[w];
-    }
+      found[w] |= word;
+      missing[w] |= word ^ all[w];
+    });
   }
-  for (int w = 0; w < words; ++w) {
+  KeyBits<T> any_found = 0, any_missing = 0;
+  for_words([&](auto w) __attribute__((always_inline)) {
+    any_found |= found[w], any_missing |= missing[w];
     std::fill(attended + w * mask.row_stride + mask.num_rows, attended + (w + 1) * mask.row_stride, KeyBits<T>(0));
+  });
+  return {any_found != 0, any_missing != 0};
+}
+
+template <class T, int Words = 5>  // of max_block_keys
+BlockCoverage pack_mask(const MaskArguments<T>& mask, KeyBits<T>* attended) {
+  if constexpr (Words > 1) {
+    if (mask.keys <= (Words - 1) * bits_per_word<T>) return pack_mask<T, Words - 1>(mask, attended);
   }
-  return {found != 0, missing != 0};
+  return pack_mask_words<T, Words>(mask, attended);
 }
 
 }  // namespace

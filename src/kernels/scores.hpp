@@ -6,44 +6,11 @@
 #include "kernels/adjust.hpp"
 #include "kernels/kernel_table.hpp"
 #include "kernels/mask.hpp"
+#include "kernels/prefetch.hpp"
 #include "kernels/simd.hpp"
 
 namespace headwise::detail {
 namespace {
-
-/// Rows that are prefetched while as many keys are scored: the next keys into the first level, what is read later into
-/// the second.
-template <class T>
-struct PrefetchedRows {
-  Rows<T> near;
-  Rows<T> far;
-  Rows<T> far_too;  ///< null: none
-
-  HEADWISE_INLINE void advance(int rows) {
-    near.data += rows * near.stride;
-    far.data += rows * far.stride;
-    if (far_too.data != nullptr) far_too.data += rows * far_too.stride;
-  }
-};
-
-template <class T>
-PrefetchedRows<T> prefetched_rows(const BlockArguments<T, T>& block, const KeySpan& span) {
-  PrefetchedRows<T> rows{block.key, block.next_value.data != nullptr ? block.next_value : block.value, block.next_key};
-  rows.advance(span.first_key);
-  rows.near.data += Isa::score_keys(span.vectors) * block.key.stride;
-  return rows;
-}
-
-/// A cache line of `Count` rows, `offset` elements in.
-template <int Count, bool Near, class T>
-HEADWISE_INLINE void prefetch_lines(const Rows<T>& rows, int offset) {
-  const T* line = rows.data + offset;
-  static_for<Count>([&](auto) __attribute__((always_inline)) {
-    if constexpr (Near) prefetch_near(line);
-    else prefetch_far(line);
-    line += rows.stride;
-  });
-}
 
 /// Everything of a span that does not change from one register tile to the next.
 template <class T>
@@ -54,35 +21,12 @@ struct ScoreSpan {
   std::int64_t key_stride;
   PairMask<T> mask;
   bool long_span;  ///< long enough for values that are prefetched to arrive before they are read
-  const BlockArguments<T, T>& block;
 };
-
-/// Prefetches the share of the upcoming rows that belongs to the register tile of `keys` keys from `index` on: all at
-/// once they would have to wait for each other.
-template <class T, class U>
-HEADWISE_INLINE void prefetch_upcoming(const BlockArguments<T, T>& block, const UpcomingRows<U>& upcoming, int index,
-                                       int keys) {
-  if (upcoming.rows == nullptr) return;
-  constexpr int line = 64 / static_cast<int>(sizeof(U));
-  const KeySpan& last = block.spans[block.num_spans - 1];
-  const int block_keys = last.first_key + last.keys;
-  const int step = (upcoming.num_rows * keys + block_keys - 1) / block_keys, first = index / keys * step;
-  for (int row = first; row < std::min(first + step, upcoming.num_rows); ++row) {
-    const U* source = upcoming.rows[row] + upcoming.offset;
-    for (int j = 0; j < block_keys; j += line) {
-      if (upcoming.written) {
-        prefetch_to_write(source + j);
-      } else {
-        prefetch_far(source + j);
-      }
-    }
-  }
-}
 
 /// A register tile of `Vectors` row vectors × `Keys` keys: every query vector is loaded once per feature and used for
 /// all keys, every key element is broadcast once and used for all rows. It prefetches a cache line of features at a time.
 template <class T, int Vectors, int Keys>
-HEADWISE_INLINE void score_tile(const ScoreSpan<T>& span, const T* key, const PrefetchedRows<T>& prefetched, int index,
+HEADWISE_INLINE void score_tile(const ScoreSpan<T>& span, const T* key, PrefetchedRows<T>& prefetched, int index,
                                 T* scores, Vector<T> (&largest)[Vectors]) {
   constexpr int line = 64 / static_cast<int>(sizeof(T));
   Vector<T> sum[Keys][Vectors];
@@ -100,6 +44,7 @@ HEADWISE_INLINE void score_tile(const ScoreSpan<T>& span, const T* key, const Pr
     // A tile of one vector is bound by its loads.
     if (Vectors > 1 || span.long_span) prefetch_lines<Keys, false>(prefetched.far, d);
     if (prefetched.far_too.data != nullptr) prefetch_lines<Keys, false>(prefetched.far_too, d);
+    prefetched.upcoming.prefetch_row();
     for (const int end = std::min(d + line, span.head_dim); d < end; ++d, query += span.row_stride) {
       Vector<T> row[Vectors];
       static_for<Vectors>([&](auto v) __attribute__((always_inline)) { row[v] = load(query + v * lanes<T>); });
@@ -159,9 +104,9 @@ template <class T, int Vectors>
   Vector<T> largest[Vectors];
   static_for<Vectors>([&](auto v) __attribute__((always_inline)) { largest[v] = load(maxima + v * lanes<T>); });
   for (; keys >= tile_keys; keys -= tile_keys) {
-    prefetch_upcoming(span.block, span.block.upcoming, index, tile_keys);
-    prefetch_upcoming(span.block, span.block.upcoming_mask, index, tile_keys);
+    prefetched.upcoming.begin_tile();
     score_tile<T, Vectors, tile_keys>(span, key, prefetched, index, scores, largest);
+    prefetched.upcoming.end_tile();
     key += tile_keys * span.key_stride;
     prefetched.advance(tile_keys);
     scores += tile_keys * span.row_stride;
@@ -216,6 +161,10 @@ template <class T>
 bool scores(const BlockArguments<T, T>& block) {
   const bool adjusted = block.adjustment.any();
   clear_maxima(block);
+  int longest = 0;
+  for (int s = 1; s < block.num_spans; ++s) {
+    if (block.spans[s].keys > block.spans[longest].keys) longest = s;
+  }
   for (int s = 0; s < block.num_spans; ++s) {
     const KeySpan& shape = block.spans[s];
     const int row = shape.first_vector * lanes<T>;
@@ -224,11 +173,10 @@ bool scores(const BlockArguments<T, T>& block) {
                             .head_dim = block.head_dim,
                             .key_stride = block.key.stride,
                             .mask = adjusted ? PairMask<T>{} : pair_mask(block, shape),
-                            .long_span = shape.keys > 2 * Isa::score_keys(1),
-                            .block = block};
+                            .long_span = shape.keys > 2 * Isa::score_keys(1)};
     with_vectors(shape.vectors, [&](auto vectors) {
       score_span<T, vectors>(span, block.key.data + shape.first_key * block.key.stride,
-                             prefetched_rows(block, shape), shape.first_key, shape.keys,
+                             prefetched_rows(block, shape, s == longest), shape.first_key, shape.keys,
                              block.scores + static_cast<std::int64_t>(shape.first_key) * block.row_stride + row,
                              block.state.maximum + row);
     });

@@ -84,6 +84,18 @@ HEADWISE_INLINE Vector<T> maximum(Vector<T> accumulator, Vector<T> x) {
   return xsimd::max(accumulator, x);
 }
 
+/// The larger of |a| and |b|; of a number and NaN the number.
+template <class T>
+HEADWISE_INLINE Vector<T> larger_magnitude(Vector<T> a, Vector<T> b) {
+#if defined(HEADWISE_KERNELS_AVX512)
+  constexpr int largest_magnitude_without_sign = 0x0B;
+  if constexpr (sizeof(T) == 4) return _mm512_range_ps(a, b, largest_magnitude_without_sign);
+  else return _mm512_range_pd(a, b, largest_magnitude_without_sign);
+#else
+  return xsimd::max(xsimd::abs(b), xsimd::abs(a));
+#endif
+}
+
 /// Interleaves the low halves of each 128-bit lane: a0 b0 (a1 b1). xsimd's zip crosses lanes on 256 and 512 bits.
 template <class T>
 HEADWISE_INLINE Vector<T> unpack_low(Vector<T> a, Vector<T> b) {
@@ -150,11 +162,20 @@ HEADWISE_INLINE T reduce(Vector<T> x, Combine combine) {
 /// True in the lanes whose word has `bit` set.
 template <class T>
 HEADWISE_INLINE xsimd::batch_bool<T, Isa::Arch> has_bit(const KeyBits<T>* words, KeyBits<T> bit) {
+#if defined(HEADWISE_KERNELS_AVX512)
+  const __m512i given = _mm512_loadu_si512(words);
+  if constexpr (sizeof(T) == 4) {
+    return _mm512_test_epi32_mask(given, _mm512_set1_epi32(static_cast<int>(bit)));
+  } else {
+    return _mm512_test_epi64_mask(given, _mm512_set1_epi64(static_cast<std::int64_t>(bit)));
+  }
+#else
   using Integer = std::make_signed_t<KeyBits<T>>;
   using Integers = xsimd::batch<Integer, Isa::Arch>;
   const Integers found =
       Integers::load_unaligned(reinterpret_cast<const Integer*>(words)) & Integers(static_cast<Integer>(bit));
   return xsimd::bool_cast(found != Integers(Integer(0)));
+#endif
 }
 
 /// Bit i is set where bytes[i] is not zero, for a whole word of bits.

@@ -4,53 +4,47 @@ namespace headwise::detail {
 
 std::int64_t block_end(std::int64_t begin, std::int64_t end, int block_keys, int max_block_keys) {
   if (end - begin <= max_block_keys) return end;
-  return (begin / block_keys + 1) * block_keys;
+  const std::int64_t next = (begin / block_keys + 1) * block_keys;
+  const int most_rest = max_block_keys - block_keys;
+  const bool short_block = next - begin < most_rest && end - next > max_block_keys;
+  return short_block ? next + block_keys : next;
 }
 
 namespace {
 
 /// One step of keys: the vectors whose rows attend some of them.
-KeySpan step_span(const KeyRange* range, int rows, int lanes, KeyRange step, std::int64_t origin) {
-  const int vectors = (rows + lanes - 1) / lanes;
+KeySpan step_span(const RowLimits& limits, int lanes, int begin, int end) {
+  const int vectors = (limits.rows + lanes - 1) / lanes;
   const auto attends = [&](int vector) {
-    const int first = vector * lanes, last = std::min(first + lanes, rows) - 1;
-    // Ranges do not decrease: the last row ends last, the first one begins first.
-    return range[last].end > step.begin && range[first].begin < step.end;
+    // The last row of a vector ends last, the first one begins first.
+    return limits.last_key[std::min((vector + 1) * lanes, limits.rows) - 1] > begin &&
+           limits.first_key[vector * lanes] < end;
   };
   int first = 0, last = vectors;
   while (first < vectors - 1 && !attends(first)) ++first;
   while (last > first + 1 && !attends(last - 1)) --last;
-  return {.first_key = static_cast<int>(step.begin - origin),
-          .keys = static_cast<int>(step.end - step.begin),
-          .first_vector = first,
-          .vectors = last - first,
-          .masked = true};
+  return {.first_key = begin, .keys = end - begin, .first_vector = first, .vectors = last - first, .masked = true};
 }
 
 }  // namespace
 
-int make_spans(const KeyRange* range, int rows, int lanes, KeyRange block, KeyRange interior, KeySpan* spans) {
-  const int vectors = (rows + lanes - 1) / lanes;
-  const KeyRange inside{std::clamp(interior.begin, block.begin, block.end),
-                        std::clamp(interior.end, block.begin, block.end)};
-  int count = 0;
-  const auto add_steps = [&](std::int64_t begin, std::int64_t end) {
-    const int step = edge_step(lanes);
-    for (std::int64_t key = begin; key < end; key += step) {
-      spans[count++] = step_span(range, rows, lanes, {key, std::min(key + step, end)}, block.begin);
-    }
+int make_spans(const RowLimits& limits, int lanes, int keys, KeySpan* spans) {
+  const int step = edge_step(lanes), vectors = (limits.rows + lanes - 1) / lanes;
+  int begin = 0, end = keys, count = 0;  // of the keys between the steps
+  const auto add_steps = [&](int key, int last) {
+    for (; key < last; key += step) spans[count++] = step_span(limits, lanes, key, std::min(key + step, last));
   };
-  if (inside.empty()) {
-    add_steps(block.begin, block.end);
-    return count;
+  if (limits.first_key != nullptr) {
+    const auto whole_steps = [step](int n) { return (n + step - 1) / step * step; };
+    begin = whole_steps(limits.first_key[limits.rows - 1]);
+    end = keys - whole_steps(keys - limits.last_key[0]);
+    if (end <= begin) begin = end = keys;
   }
-  add_steps(block.begin, inside.begin);
-  spans[count++] = {.first_key = static_cast<int>(inside.begin - block.begin),
-                    .keys = static_cast<int>(inside.end - inside.begin),
-                    .first_vector = 0,
-                    .vectors = vectors,
-                    .masked = false};
-  add_steps(inside.end, block.end);
+  add_steps(0, begin);
+  if (begin < end) {
+    spans[count++] = {.first_key = begin, .keys = end - begin, .first_vector = 0, .vectors = vectors, .masked = false};
+  }
+  add_steps(end, keys);
   return count;
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 
 #include "headwise/attention.hpp"
 #include "kernels/kernel_table.hpp"
@@ -18,37 +19,51 @@ struct KeyRange {
   friend bool operator==(const KeyRange&, const KeyRange&) = default;
 };
 
-/// The keys that a query at `position` (which may be negative) attends among `key_length`: at most its own position if
-/// causal, and within the window.
-inline KeyRange attended_keys(std::int64_t position, bool causal, const Window& window, std::int64_t key_length) {
-  KeyRange range{0, key_length};
+/// The same, of keys that need not exist: from −2^63 or up to 2^63 − 1 where nothing bounds them.
+struct KeyBounds {
+  std::int64_t begin = std::numeric_limits<std::int64_t>::min();
+  std::int64_t end = std::numeric_limits<std::int64_t>::max();
+};
+
+/// The keys that a query at `position` (which may be negative) attends: at most its own position if causal, and within
+/// the window. Every step of the position moves them by one.
+inline KeyBounds key_bounds(std::int64_t position, bool causal, const Window& window) {
+  KeyBounds bounds;
   const std::int64_t right = causal ? 0 : window.right;
   std::int64_t bound;
   // A bound beyond 64 bits excludes nothing on its side.
-  if (right >= 0 && !__builtin_add_overflow(position, right, &bound) && bound < key_length) {
-    range.end = std::max<std::int64_t>(bound + 1, 0);
-  }
-  if (window.left >= 0 && !__builtin_sub_overflow(position, window.left, &bound)) {
-    range.begin = std::clamp<std::int64_t>(bound, 0, key_length);
-  }
-  return range;
+  if (right >= 0 && !__builtin_add_overflow(position, right, &bound) && bound < bounds.end) bounds.end = bound + 1;
+  if (window.left >= 0 && !__builtin_sub_overflow(position, window.left, &bound)) bounds.begin = bound;
+  return bounds;
+}
+
+/// Those of them that exist, among `key_length`.
+inline KeyRange attended_keys(std::int64_t position, bool causal, const Window& window, std::int64_t key_length) {
+  const KeyBounds bounds = key_bounds(position, causal, window);
+  return {std::clamp<std::int64_t>(bounds.begin, 0, key_length), std::clamp<std::int64_t>(bounds.end, 0, key_length)};
 }
 
 /// End of the block that starts at `begin`: blocks end at multiples of block_keys, so that boundaries depend on positions
-/// only; what is left takes up to max_block_keys at once rather than as a short last block.
+/// only, but a block takes up to max_block_keys rather than leave a short one, first or last. Where a window begins,
+/// rows do so within one block then.
 std::int64_t block_end(std::int64_t begin, std::int64_t end, int block_keys, int max_block_keys);
 
 /// Keys of a step where rows begin or end inside a block: consecutive queries shift by a whole vector in `lanes` keys.
 constexpr int edge_step(int lanes) { return lanes < 8 ? 8 : lanes; }
 
 /// Most spans that make_spans gives for a block of `keys` keys.
-constexpr int max_spans(int keys, int lanes) { return keys / edge_step(lanes) + 3; }
+constexpr int max_spans(int keys, int lanes) { return keys / edge_step(lanes) + 1; }
 
-/// Cuts the keys of a block into spans, in steps where rows begin or end inside it. Steps leave out the row vectors that
-/// attend none of their keys. Returns the number of spans.
-/// \param range  keys of each row, begin and end not decreasing
-/// \param block  the block's keys, within the union of the ranges
-/// \param interior the keys that all rows attend
-int make_spans(const KeyRange* range, int rows, int lanes, KeyRange block, KeyRange interior, KeySpan* spans);
+/// The keys [first_key[r], last_key[r]) that each row of a tile attends in a block; neither decreases. Null: all keys.
+struct RowLimits {
+  const int* first_key;
+  const int* last_key;
+  int rows;
+};
+
+/// Cuts the `keys` keys of a block into spans, in steps where rows begin or end inside it, which leave out the row
+/// vectors that attend none of their keys. Steps are whole, counted from the ends of the block inwards: short ones
+/// leave register tiles with too few sums to keep the multipliers busy. Returns the number of spans.
+int make_spans(const RowLimits& limits, int lanes, int keys, KeySpan* spans);
 
 }  // namespace headwise::detail

@@ -98,16 +98,17 @@ struct Tile {
 
   /// Row r attends the keys range[r] of the block; ranges do not decrease.
   void attend(const std::vector<detail::KeyRange>& range) {
-    detail::KeyRange interior{0, keys};
+    std::vector<int> first, last;
     for (int r = 0; r < row_stride; ++r) {
       const detail::KeyRange own = r < rows ? range[static_cast<std::size_t>(r)] : detail::KeyRange{0, 0};
       state.key_begin[r] = static_cast<T>(own.begin);
       state.key_end[r] = static_cast<T>(own.end);
-      if (r < rows) interior = {std::max(interior.begin, own.begin), std::min(interior.end, own.end)};
+      first.push_back(static_cast<int>(own.begin));
+      last.push_back(static_cast<int>(own.end));
     }
     const int lanes = kernels<T>().lanes;
     spans.resize(static_cast<std::size_t>(detail::max_spans(keys, lanes)));
-    const int count = detail::make_spans(range.data(), rows, lanes, {0, keys}, interior, spans.data());
+    const int count = detail::make_spans({first.data(), last.data(), rows}, lanes, keys, spans.data());
     spans.resize(static_cast<std::size_t>(count));
   }
 

@@ -107,11 +107,16 @@ TEST_CASE("key_blocks: ends of blocks") {
                         {96, 257, 192},
                         {1, 161, 161},
                         {1, 162, 96},
-                        {95, 1000, 96},
+                        {32, 1000, 96},
+                        {33, 1000, 192},
+                        {95, 1000, 192},
+                        {95, 257, 192},
+                        {95, 256, 96},
                         {97, 1000, 192},
                         {960, 1000, 1000},
                         {largest - 160, largest, largest},
                         {largest - 161, largest, (largest - 161) / 96 * 96 + 96},
+                        {largest / 96 * 96 - 1, largest, largest},
                         {0, largest, 96}}) {
     CAPTURE(c.begin);
     CAPTURE(c.end);
@@ -119,7 +124,7 @@ TEST_CASE("key_blocks: ends of blocks") {
   }
 }
 
-TEST_CASE("key_blocks: blocks cover all keys, none too large or needlessly short, ends depend on positions only") {
+TEST_CASE("key_blocks: blocks cover all keys, none too large or needlessly short, and end at multiples") {
   for (std::int64_t begin = 0; begin < 200; begin += 7) {
     for (std::int64_t end = begin + 1; end < begin + 700; ++end) {
       int blocks = 0;
@@ -129,7 +134,8 @@ TEST_CASE("key_blocks: blocks cover all keys, none too large or needlessly short
         REQUIRE(next <= end);
         REQUIRE(next - key <= 160);
         REQUIRE((next == end || next % 96 == 0));
-        // A last block shorter than the rest that one block takes follows only a boundary that was due anyway.
+        // A first block shorter than the rest that one block takes stands before one that takes all the others.
+        if (blocks == 0 && next != end && next - key < 160 - 96) REQUIRE(end - next <= 160);
         if (next == end && blocks > 0) REQUIRE(next - key > 160 - 96);
         key = next;
       }
@@ -155,23 +161,30 @@ std::vector<KeyRange> random_ranges(std::mt19937_64& engine, int rows, std::int6
   return ranges;
 }
 
+/// Spans of a block of keys, as drivers ask for them.
+std::vector<KeySpan> spans_of(const std::vector<KeyRange>& range, int lanes, KeyRange block) {
+  std::vector<int> first, last;
+  for (const KeyRange& row : range) {
+    first.push_back(static_cast<int>(std::clamp(row.begin, block.begin, block.end) - block.begin));
+    last.push_back(static_cast<int>(std::clamp(row.end, block.begin, block.end) - block.begin));
+  }
+  const int keys = static_cast<int>(block.end - block.begin), most = detail::max_spans(keys, lanes);
+  std::vector<KeySpan> spans(static_cast<std::size_t>(most) + 8, KeySpan{-1, -1, -1, -1, false});
+  const int count = detail::make_spans({first.data(), last.data(), static_cast<int>(range.size())}, lanes, keys,
+                                       spans.data());
+  REQUIRE(count >= 1);
+  REQUIRE(count <= most);
+  REQUIRE(spans[static_cast<std::size_t>(count)].keys == -1);
+  spans.resize(static_cast<std::size_t>(count));
+  return spans;
+}
+
 /// What must hold for the spans of a block, whatever the ranges.
 void check_spans(const std::vector<KeyRange>& range, int lanes, KeyRange block) {
   const int rows = static_cast<int>(range.size()), vectors = (rows + lanes - 1) / lanes;
   const int keys = static_cast<int>(block.end - block.begin);
-  KeyRange interior{0, largest};
-  for (const KeyRange& row : range) {
-    interior = {std::max(interior.begin, row.begin), std::min(interior.end, row.end)};
-  }
-  const int most = detail::max_spans(keys, lanes);
-  std::vector<KeySpan> spans(static_cast<std::size_t>(most) + 8, KeySpan{-1, -1, -1, -1, false});
-  const int count = detail::make_spans(range.data(), rows, lanes, block, interior, spans.data());
-  REQUIRE(count >= 1);
-  REQUIRE(count <= most);
-  REQUIRE(spans[static_cast<std::size_t>(count)].keys == -1);
   int next_key = 0;
-  for (int s = 0; s < count; ++s) {
-    const KeySpan& span = spans[static_cast<std::size_t>(s)];
+  for (const KeySpan& span : spans_of(range, lanes, block)) {
     REQUIRE(span.first_key == next_key);  // in order, every key once
     REQUIRE(span.keys > 0);
     REQUIRE(span.first_vector >= 0);
@@ -222,32 +235,44 @@ TEST_CASE("key_blocks: spans of causal tiles, far into long sequences, too") {
   }
 }
 
-TEST_CASE("key_blocks: one unmasked span where all rows attend the whole block") {
-  const std::vector<KeyRange> range(7, {0, 500});
-  KeySpan spans[32];
-  REQUIRE(detail::make_spans(range.data(), 7, 4, {96, 192}, {0, 500}, spans) == 1);
-  CHECK(spans[0].first_key == 0);
-  CHECK(spans[0].keys == 96);
-  CHECK(spans[0].first_vector == 0);
-  CHECK(spans[0].vectors == 2);
-  CHECK(!spans[0].masked);
+TEST_CASE("key_blocks: one unmasked span where all rows attend the whole block, with limits or without") {
+  std::vector<std::vector<KeySpan>> found{spans_of(std::vector<KeyRange>(7, {0, 500}), 4, {96, 192})};
+  KeySpan span{};
+  REQUIRE(detail::make_spans({nullptr, nullptr, 7}, 4, 96, &span) == 1);
+  found.push_back({span});
+  for (const std::vector<KeySpan>& spans : found) {
+    REQUIRE(spans.size() == 1);
+    CHECK(spans[0].first_key == 0);
+    CHECK(spans[0].keys == 96);
+    CHECK(spans[0].first_vector == 0);
+    CHECK(spans[0].vectors == 2);
+    CHECK(!spans[0].masked);
+  }
 }
 
-TEST_CASE("key_blocks: steps on the diagonal leave out the vectors above it") {
+TEST_CASE("key_blocks: whole steps leave out the vectors beyond the edges") {
+  // Row r attends the keys r … 64 + r of 96: 32 keys until all rows have begun, 31 from where they end.
   std::vector<KeyRange> range;
-  for (int r = 0; r < 32; ++r) range.push_back({0, r + 1});
-  KeySpan spans[32];
-  const int count = detail::make_spans(range.data(), 32, 8, {0, 32}, {0, 1}, spans);
-  // Key 0 is everybody's; the others come in steps of 8.
-  REQUIRE(count == 5);
-  CHECK(!spans[0].masked);
-  CHECK(spans[0].keys == 1);
-  for (int step = 1; step < 5; ++step) {
-    CHECK(spans[step].masked);
-    CHECK(spans[step].first_key == 1 + 8 * (step - 1));
-    CHECK(spans[step].first_vector == step - 1);
-    CHECK(spans[step].vectors == 5 - step);
+  for (int r = 0; r < 32; ++r) range.push_back({r, 65 + r});
+  const std::vector<KeySpan> spans = spans_of(range, 8, {0, 96});
+  REQUIRE(spans.size() == 9);
+  for (int step = 0; step < 4; ++step) {
+    const KeySpan &left = spans[static_cast<std::size_t>(step)], &right = spans[static_cast<std::size_t>(5 + step)];
+    CHECK(left.masked);
+    CHECK(left.first_key == 8 * step);
+    CHECK(left.keys == 8);
+    CHECK(left.first_vector == 0);
+    CHECK(left.vectors == 1 + step);
+    CHECK(right.masked);
+    CHECK(right.first_key == 64 + 8 * step);
+    CHECK(right.keys == 8);
+    CHECK(right.first_vector == step);
+    CHECK(right.vectors == 4 - step);
   }
+  CHECK(!spans[4].masked);
+  CHECK(spans[4].first_key == 32);
+  CHECK(spans[4].keys == 32);
+  CHECK(spans[4].vectors == 4);
 }
 
 }  // namespace
