@@ -84,15 +84,15 @@ HEADWISE_INLINE Vector<T> maximum(Vector<T> accumulator, Vector<T> x) {
   return xsimd::max(accumulator, x);
 }
 
-/// The larger of |a| and |b|; of a number and NaN the number.
+/// The larger of |x| and an accumulator, which is not negative and stays what it is where x is NaN.
 template <class T>
-HEADWISE_INLINE Vector<T> larger_magnitude(Vector<T> a, Vector<T> b) {
+HEADWISE_INLINE Vector<T> larger_magnitude(Vector<T> x, Vector<T> accumulator) {
 #if defined(HEADWISE_KERNELS_AVX512)
   constexpr int largest_magnitude_without_sign = 0x0B;
-  if constexpr (sizeof(T) == 4) return _mm512_range_ps(a, b, largest_magnitude_without_sign);
-  else return _mm512_range_pd(a, b, largest_magnitude_without_sign);
+  if constexpr (sizeof(T) == 4) return _mm512_range_ps(x, accumulator, largest_magnitude_without_sign);
+  else return _mm512_range_pd(x, accumulator, largest_magnitude_without_sign);
 #else
-  return xsimd::max(xsimd::abs(b), xsimd::abs(a));
+  return xsimd::max(xsimd::abs(x), accumulator);
 #endif
 }
 
