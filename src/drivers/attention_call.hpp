@@ -164,7 +164,7 @@ T softcap_in(double softcap, double unit) {
 template <class T>
 T natural_logsumexp(T reference, T sum) {
   if (sum == T(0)) return -std::numeric_limits<T>::infinity();
-  return static_cast<T>((static_cast<double>(reference) + std::log2(static_cast<double>(sum))) * std::numbers::ln2);
+  return static_cast<T>(static_cast<double>(reference) * std::numbers::ln2 + std::log(static_cast<double>(sum)));
 }
 
 /// State of the online softmax of a row before its first key: nothing, or its head's sink, in base 2.
