@@ -71,7 +71,6 @@ class Tile : private TileBlocks<T, KV> {
       buffers_.state.reference[r] = saved.reference[saved_index(call_, sequence_, row)];
       buffers_.state.inverse[r] = saved.inverse[saved_index(call_, sequence_, row)];
     });
-    std::fill_n(buffers_.state.start, row_stride_, T(0));
     const auto& mean = *call_.arguments.mean_weights;
     for_blocks([&](Block block) {
       if (block.empty) return;
@@ -96,7 +95,6 @@ class Tile : private TileBlocks<T, KV> {
     const RowState<T>& state = buffers_.state;
     std::fill_n(state.reference, row_stride_, -std::numeric_limits<T>::infinity());
     std::fill_n(state.sum, row_stride_, T(0));
-    std::fill_n(state.start, row_stride_, T(0));
     if (call_.arguments.sinks.empty()) return;
     for_rows([&](int r, const RowIndex& row) {
       const InitialState<T> initial = initial_state(call_.arguments.sinks, row.head);
@@ -235,7 +233,6 @@ class Tile : private TileBlocks<T, KV> {
   void write_scores() {
     const bool biased = call_.options.score_stage == ScoreStage::biased;
     this->start_pass({.unit = 1, .softcap = call_.options.score_stage != ScoreStage::scaled, .masked = biased});
-    std::fill_n(buffers_.state.start, row_stride_, T(0));
     const auto& scores = *call_.arguments.scores;
     const T outside = biased ? -std::numeric_limits<T>::infinity() : T(0);
     std::int64_t written = 0;

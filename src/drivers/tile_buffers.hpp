@@ -137,8 +137,8 @@ void carve_tile(Carver& carver, const AttentionShape& shape, const KernelTable<T
   const auto rows = static_cast<std::size_t>(kernels.tile_rows);
   buffers.query = carver.take<T>(static_cast<std::size_t>(shape.head_dim) * rows);
   RowState<T>& state = buffers.state;
-  for (T** array : {&state.reference, &state.sum, &state.start, &state.maximum, &state.factor, &state.shift,
-                    &state.inverse, &state.key_begin, &state.key_end, &buffers.slope}) {
+  for (T** array : {&state.reference, &state.sum, &state.maximum, &state.factor, &state.inverse, &state.key_begin,
+                    &state.key_end, &buffers.slope}) {
     *array = carver.take<T>(rows);
   }
   buffers.range = carver.take<KeyRange>(rows);

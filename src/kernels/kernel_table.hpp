@@ -77,10 +77,8 @@ template <class T>
 struct RowState {
   T* reference;  ///< what the row's weights are relative to: a maximum seen so far; −∞ before the first attended key
   T* sum;        ///< Σ of weights so far
-  T* start;      ///< where score accumulators start: −reference where that is harmless, else 0
-  T* maximum;    ///< largest score of the block, start included
+  T* maximum;    ///< largest score of the block
   T* factor;     ///< factor that turns the rows accumulated so far to the new reference
-  T* shift;      ///< what the exponential pass subtracts
   T* inverse;    ///< 1 / sum, 0 in dead rows; set by `finish`
   T* key_begin;  ///< first attended key, relative to the block; only read in masked spans
   T* key_end;    ///< one past the last attended key, relative to the block; only read in masked spans
@@ -191,13 +189,13 @@ struct KernelTable {
   /// True if every bias[row][offset + key · key_stride] is −∞. Soon false where one is not.
   bool (*bias_excludes_all)(const T* const* bias, std::int64_t offset, std::int64_t key_stride, int keys, int rows);
 
-  /// scores[key][row] = start[row] + query[row]·key, adjusted, −∞ where a masked span, the attended bits or the bias
+  /// scores[key][row] = query[row]·key, adjusted, −∞ where a masked span, the attended bits or the bias
   /// exclude the pair; maximum[row] over the attended ones. Lanes outside a span's vectors are left alone.
   /// True if the bias excludes a pair.
   bool (*scores)(const BlockArguments<T, KV>&);
 
   /// Moves the reference where the maximum grew by more than 8, replaces the scores by weights 2^(score − reference),
-  /// 0 outside the spans' vectors, adds their sums, sets factor and the next start. Lanes are `row_stride`.
+  /// 0 outside the spans' vectors, adds their sums, sets the factor. Lanes are `row_stride`.
   /// `mark_excluded`: excluded pairs get −0 instead of +0, for values_careful.
   void (*softmax)(const BlockArguments<T, KV>&, bool mark_excluded);
 
@@ -213,12 +211,11 @@ struct KernelTable {
   /// True if every element is finite.
   bool (*all_finite)(const KV* rows, std::int64_t row_stride, int count, int features);
 
-  /// Writes the scores, starts taken off, to target[row][key · key_stride]; −∞ outside the spans' vectors, which the
-  /// tile gets, too.
+  /// Writes the scores to target[row][key · key_stride]; −∞ outside the spans' vectors, which the tile gets, too.
   void (*store_scores)(const BlockArguments<T, KV>&, int keys, int rows, T* const* target, std::int64_t key_stride);
 
-  /// Recompute pass of the mean weights: adds 2^(score − reference[row]) · inverse[row], 0 where excluded, of scores
-  /// taken with start 0 to target[row][key · key_stride], rows in order: several may have one target.
+  /// Recompute pass of the mean weights: adds 2^(score − reference[row]) · inverse[row], 0 where excluded, to
+  /// target[row][key · key_stride], rows in order: several may have one target.
   void (*add_weights)(const BlockArguments<T, KV>&, int keys, int rows, T* const* target, std::int64_t key_stride);
 
   /// Turns scores of one row that store_scores wrote into 2^(score − reference) · inverse, 0 where excluded.

@@ -52,7 +52,6 @@ struct ScoreSpan {
   int row_stride;
   int head_dim;
   std::int64_t key_stride;
-  const T* start;
   PairMask<T> mask;
   bool long_span;  ///< long enough for values that are prefetched to arrive before they are read
   const BlockArguments<T, T>& block;
@@ -88,8 +87,7 @@ HEADWISE_INLINE void score_tile(const ScoreSpan<T>& span, const T* key, const Pr
   constexpr int line = 64 / static_cast<int>(sizeof(T));
   Vector<T> sum[Keys][Vectors];
   static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
-    const Vector<T> start = load(span.start + v * lanes<T>);
-    static_for<Keys>([&](auto j) __attribute__((always_inline)) { sum[j][v] = start; });
+    static_for<Keys>([&](auto j) __attribute__((always_inline)) { sum[j][v] = Vector<T>(T(0)); });
   });
   // Keys four by four behind a pointer each: one offset register per key would not leave enough registers, and g++ then
   // keeps offsets in vector registers, inside the loop.
@@ -225,7 +223,6 @@ bool scores(const BlockArguments<T, T>& block) {
                             .row_stride = block.row_stride,
                             .head_dim = block.head_dim,
                             .key_stride = block.key.stride,
-                            .start = block.state.start + row,
                             .mask = adjusted ? PairMask<T>{} : pair_mask(block, shape),
                             .long_span = shape.keys > 2 * Isa::score_keys(1),
                             .block = block};

@@ -51,9 +51,7 @@ HEADWISE_INLINE void store_pairs(const BlockArguments<T, T>& block, int keys, in
 template <class T>
 void store_scores(const BlockArguments<T, T>& block, int keys, int rows, T* const* target, std::int64_t key_stride) {
   store_pairs<T, false>(
-      block, keys, rows, target, key_stride, [&](Vector<T> score, int row) __attribute__((always_inline)) {
-        return score - load(block.state.start + row);
-      });
+      block, keys, rows, target, key_stride, [](Vector<T> score, int) __attribute__((always_inline)) { return score; });
 }
 
 /// 2^(score − reference) · inverse, 0 where the pair is excluded.

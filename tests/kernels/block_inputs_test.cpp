@@ -107,7 +107,7 @@ TEST_CASE_TEMPLATE("pack_mask: bits of mask, padding and limits, and what they c
   }
 }
 
-/// Adds a bias to scores that are the starts of their rows, 0 in every other row, and compares every one of them, the
+/// Adds a bias to scores that are 0 in every other row, the same for all keys of the others, and compares every one of them, the
 /// maxima, and what the kernels say of −∞.
 template <class T>
 void check_bias(const std::vector<const T*>& bias, std::int64_t key_stride, int keys, T unit, bool masked) {
@@ -116,7 +116,7 @@ void check_bias(const std::vector<const T*>& bias, std::int64_t key_stride, int 
   Random random(6);
   Tile<T> tile(rows, 1, keys);
   std::fill_n(tile.query.data(), tile.query.size(), T(0));
-  for (int r = 1; r < tile.row_stride; r += 2) tile.state.start[r] = static_cast<T>(random.normal());
+  for (int r = 1; r < tile.row_stride; r += 2) tile.query.data()[r] = static_cast<T>(random.normal());
   if (masked) {
     std::vector<detail::KeyRange> range;
     for (int r = 0; r < rows; ++r) range.push_back({0, (r + 1) * keys / rows});
@@ -126,7 +126,7 @@ void check_bias(const std::vector<const T*>& bias, std::int64_t key_stride, int 
   const std::int64_t offset = 7;
   std::vector<const T*> moved;
   for (const T* row : bias) moved.push_back(row - offset);
-  const T key = T(0);
+  const T key = T(1);
   detail::BlockArguments<T, T> block = tile.block({&key, 0});
   block.adjustment.bias = moved.data();
   block.adjustment.bias_offset = offset;
@@ -154,7 +154,7 @@ void check_bias(const std::vector<const T*>& bias, std::int64_t key_stride, int 
       }
       largest = std::max(largest, got);
       numbers = numbers && !std::isnan(got);
-      const T start = tile.state.start[row];
+      const T score = tile.query.data()[row];
       bool good = true;
       if (std::isnan(given)) {
         good = std::isnan(got);
@@ -165,7 +165,7 @@ void check_bias(const std::vector<const T*>& bias, std::int64_t key_stride, int 
         good = std::isfinite(got) && std::abs(got) >= most * (T(1) - 4 * std::numeric_limits<T>::epsilon()) &&
                std::signbit(got) == std::signbit(given);
       } else {
-        const Real product = Real{given} * Real{unit}, sum = Real{start} + product;
+        const Real product = Real{given} * Real{unit}, sum = Real{score} + product;
         error.add<Real>(got, sum, rounding_unit<T> * (std::abs(product) + std::abs(sum)));
       }
       if (!good) FAIL("row " << row << ", key " << j << ": " << given << " became " << got);

@@ -67,7 +67,7 @@ class ErrorShare {
   double largest_ = 0;
 };
 
-/// A tile of the workspace: packed query, scores and row state, everything poison but the state's start values.
+/// A tile of the workspace: packed query, scores and row state, everything poison but the state's initial values.
 template <class T>
 struct Tile {
   Tile(int tile_row_count, int query_head_dim, int block_keys)
@@ -77,16 +77,15 @@ struct Tile {
         keys(block_keys),
         query(std::int64_t{head_dim} * row_stride, Placement::before_guard),
         scores(std::int64_t{keys} * row_stride, Placement::before_guard),
-        state_memory(std::int64_t{9} * row_stride, Placement::before_guard) {
+        state_memory(std::int64_t{7} * row_stride, Placement::before_guard) {
     T* array = state_memory.data();
-    for (T** member : {&state.reference, &state.sum, &state.start, &state.maximum, &state.factor, &state.shift,
-                       &state.inverse, &state.key_begin, &state.key_end}) {
+    for (T** member : {&state.reference, &state.sum, &state.maximum, &state.factor, &state.inverse, &state.key_begin,
+                       &state.key_end}) {
       *member = array;
       array += row_stride;
     }
     std::fill_n(state.reference, row_stride, -infinity<T>);
     std::fill_n(state.sum, row_stride, T(0));
-    std::fill_n(state.start, row_stride, T(0));
     attend_all();
   }
 

@@ -1,4 +1,4 @@
-// Online softmax of a tile: what happens to references, starts, factors, sums and weights, row by row in every
+// Online softmax of a tile: what happens to references, factors, sums and weights, row by row in every
 // situation a row can be in, and that no row depends on the others.
 #include <doctest/doctest.h>
 
@@ -14,45 +14,42 @@ namespace {
 
 constexpr int block_keys = 13;
 
-/// A row before a block, and the largest score of the block. References are relative to nothing, scores to the start.
+/// A row before a block, and the largest score of the block.
 template <class T>
 struct Situation {
   const char* name;
-  T reference, start, sum;
-  T peak;             ///< largest score; the others lie up to 30 below
-  bool moves;         ///< whether the reference must become the block's absolute maximum
-  T special = T(0);   ///< unless 0: what one more score is
+  T reference, sum;
+  T peak;            ///< largest score; the others lie up to 30 below
+  bool moves;        ///< whether the reference must become the block's maximum
+  T special = T(0);  ///< unless 0: what one more score is
 };
 
 template <class T>
 std::vector<Situation<T>> situations() {
   const T none = -infinity<T>, above = std::nextafter(T(8), infinity<T>);
-  return {{"first block, small", none, 0, 0, T(3.7), true},
-          {"first block, negative", none, 0, 0, T(-20.3), true},
-          {"first block, 0", none, 0, 0, T(0), true},
-          {"first block, 32", none, 0, 0, T(32), true},
-          {"first block, above 32", none, 0, 0, std::nextafter(T(32), infinity<T>), true},
-          {"first block, -32", none, 0, 0, T(-32), true},
-          {"first block, large", none, 0, 0, T(1234.5), true},
-          {"first block, -1e30", none, 0, 0, T(-1e30), true},
-          {"first block, lowest", none, 0, 0, std::numeric_limits<T>::lowest(), true},
-          {"first block, dead", none, 0, 0, none, false},
-          {"relative, lower", T(5.5), T(-5.5), T(1.25), T(-3), false},
-          {"relative, slightly higher", T(5.5), T(-5.5), T(1.25), T(7.9), false},
-          {"relative, exactly 8 higher", T(5.5), T(-5.5), T(1.25), T(8), false},
-          {"relative, more than 8 higher", T(5.5), T(-5.5), T(1.25), above, true},
-          {"relative, grows beyond 32", T(5.5), T(-5.5), T(1.25), T(60), true},
-          {"relative, no key in this block", T(5.5), T(-5.5), T(1.25), none, false},
-          {"reference 0, lower", T(0), T(0), T(2), T(-1.5), false},
-          {"reference 0, 8 higher", T(0), T(0), T(2), T(8), false},
-          {"reference 0, more than 8 higher", T(0), T(0), T(2), above, true},
-          {"absolute, lower", T(100), T(0), T(3), T(90.7), false},
-          {"absolute, 8 higher", T(100), T(0), T(3), T(108), false},
-          {"absolute, more than 8 higher", T(100), T(0), T(3), T(109), true},
-          {"absolute, no key in this block", T(100), T(0), T(3), none, false},
-          {"very negative, then ordinary", T(-1e30), T(0), T(7), T(2.5), true},
-          {"NaN among the scores", T(1), T(-1), T(1), T(0), false, quiet_nan<T>},
-          {"+infinity among the scores", T(1), T(-1), T(1), T(0), true, infinity<T>}};
+  return {{"first block, small", none, 0, T(3.7), true},
+          {"first block, negative", none, 0, T(-20.3), true},
+          {"first block, 0", none, 0, T(0), true},
+          {"first block, large", none, 0, T(1234.5), true},
+          {"first block, -1e30", none, 0, T(-1e30), true},
+          {"first block, lowest", none, 0, std::numeric_limits<T>::lowest(), true},
+          {"first block, dead", none, 0, none, false},
+          {"small, lower", T(5.5), T(1.25), T(2.5), false},
+          {"small, slightly higher", T(5.5), T(1.25), T(13.4), false},
+          {"small, exactly 8 higher", T(5.5), T(1.25), T(13.5), false},
+          {"small, more than 8 higher", T(5.5), T(1.25), T(13.75), true},
+          {"small, no key in this block", T(5.5), T(1.25), none, false},
+          {"reference 0, lower", T(0), T(2), T(-1.5), false},
+          {"reference 0, 8 higher", T(0), T(2), T(8), false},
+          {"reference 0, more than 8 higher", T(0), T(2), above, true},
+          {"large, lower", T(100), T(3), T(90.7), false},
+          {"large, 8 higher", T(100), T(3), T(108), false},
+          {"large, more than 8 higher", T(100), T(3), T(109), true},
+          {"large, no key in this block", T(100), T(3), none, false},
+          {"very negative, then ordinary", T(-1e30), T(7), T(2.5), true},
+          {"lowest, then lowest", std::numeric_limits<T>::lowest(), T(7), std::numeric_limits<T>::lowest(), false},
+          {"NaN among the scores", T(1), T(1), T(0), false, quiet_nan<T>},
+          {"+infinity among the scores", T(1), T(1), T(0), true, infinity<T>}};
 }
 
 /// The scores of a row in a situation: always the same ones, the peak somewhere in the middle, one of them excluded.
@@ -72,7 +69,6 @@ std::vector<T> row_scores(const Situation<T>& situation) {
 template <class T>
 void set_row(const Tile<T>& tile, int row, const Situation<T>& situation) {
   tile.state.reference[row] = situation.reference;
-  tile.state.start[row] = situation.start;
   tile.state.sum[row] = situation.sum;
   tile.state.maximum[row] = situation.special != T(0) ? situation.special : situation.peak;
   const std::vector<T> scores = row_scores(situation);
@@ -82,7 +78,7 @@ void set_row(const Tile<T>& tile, int row, const Situation<T>& situation) {
 /// Everything that the softmax says about a row.
 template <class T>
 std::vector<T> row_results(const Tile<T>& tile, int row) {
-  std::vector<T> results{tile.state.reference[row], tile.state.start[row], tile.state.sum[row], tile.state.factor[row]};
+  std::vector<T> results{tile.state.reference[row], tile.state.sum[row], tile.state.factor[row]};
   for (int j = 0; j < tile.keys; ++j) results.push_back(tile.score(j, row));
   return results;
 }
@@ -91,9 +87,7 @@ template <class T>
 void check_state(const Tile<T>& tile, int row, const Situation<T>& before) {
   using Real = Wide<T>;
   const T reference = tile.state.reference[row];
-  const T absolute = tile.state.maximum[row] - before.start;
-  CHECK(reference == (before.moves ? absolute : before.reference));
-  CHECK(tile.state.start[row] == (std::abs(reference) <= T(8) ? -reference : T(0)));
+  CHECK(reference == (before.moves ? before.peak : before.reference));
   ErrorShare factor;
   const bool kept = !before.moves || before.reference == -infinity<T>;
   const Real distance = kept ? 0 : Real{before.reference} - Real{reference};
@@ -111,8 +105,8 @@ void check_weights(const Tile<T>& tile, int row, const Situation<T>& before, boo
   using Real = Wide<T>;
   const std::vector<T> scores = row_scores(before);
   const Real u = rounding_unit<T>;
-  const Real reference = tile.state.reference[row] == -infinity<T> ? 0 : tile.state.reference[row];
-  const Real shift = reference + Real{before.start}, exp_error = static_cast<Real>(KernelErrorModel::exp_error);
+  const Real shift = tile.state.reference[row] == -infinity<T> ? 0 : tile.state.reference[row];
+  const Real exp_error = static_cast<Real>(KernelErrorModel::exp_error);
   ErrorShare error;
   Real sum = Real{before.sum} * Real{tile.state.factor[row]};
   for (int j = 0; j < block_keys; ++j) {
@@ -160,18 +154,6 @@ TEST_CASE_TEMPLATE("softmax: every situation of a row, in every lane, beside eve
       }
     }
   }
-}
-
-TEST_CASE_TEMPLATE("softmax: without a row that needs a shift the bits are the same", T, float, double) {
-  const Situation<T> small{"", T(5.5), T(-5.5), T(1.25), T(7.9), false}, large{"", T(100), 0, T(3), T(90.7), false};
-  const Tile<T> alone(kernels<T>().tile_rows, 1, block_keys), beside(kernels<T>().tile_rows, 1, block_keys);
-  for (int r = 0; r < alone.rows; ++r) {
-    set_row(alone, r, small);
-    set_row(beside, r, r == 1 ? large : small);
-  }
-  kernels<T>().softmax(alone.block(), false);
-  kernels<T>().softmax(beside.block(), false);
-  CHECK(same_bits(row_results(alone, 0), row_results(beside, 0)));
 }
 
 TEST_CASE_TEMPLATE("softmax: 0 outside the spans, sums over the spans only", T, float, double) {

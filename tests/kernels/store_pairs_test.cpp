@@ -25,18 +25,17 @@ struct Targets {
   std::vector<T*> first;
 };
 
-/// A tile with scores where its spans are, references of every kind, starts, and inverses; row 2 is dead.
+/// A tile with scores where its spans are, references of every kind, and inverses; row 2 is dead.
 template <class T>
 void fill(Random& random, const Tile<T>& tile) {
   for (int r = 0; r < tile.row_stride; ++r) {
     tile.state.reference[r] = r == 2 ? -infinity<T> : static_cast<T>(50 * random.normal());
-    tile.state.start[r] = r % 3 == 1 ? -tile.state.reference[r] : T(0);
     tile.state.inverse[r] = r == 2 ? T(0) : static_cast<T>(1 / (1 + std::abs(random.normal())));
     for (int j = 0; j < tile.keys; ++j) {
       if (!tile.covers(j, r)) continue;
       const bool excluded = tile.excludes(j, r) || r == 2;
       const T score = tile.state.reference[r] + static_cast<T>(3 * random.normal() - 10);
-      tile.score(j, r) = excluded ? -infinity<T> : score + tile.state.start[r];
+      tile.score(j, r) = excluded ? -infinity<T> : score;
     }
   }
 }
@@ -65,7 +64,7 @@ void check_weights(const Tile<T>& tile, std::int64_t key_stride) {
   for (int r = 0; r < tile.rows; ++r) {
     for (int j = 0; j < tile.keys; ++j) {
       T& weight = targets.first[static_cast<std::size_t>(r)][j * key_stride];
-      const T score = scores[static_cast<std::size_t>(j * tile.row_stride + r)] - tile.state.start[r];
+      const T score = scores[static_cast<std::size_t>(j * tile.row_stride + r)];
       if (!tile.covers(j, r) || score == -infinity<T>) {
         zero = zero && std::bit_cast<BitsOf<T>>(weight) == 0;
       } else {
@@ -136,10 +135,6 @@ TEST_CASE_TEMPLATE("add_weights: the weights themselves are added, rows of one t
         for (const int group : {1, 2, 5}) {
           Tile<T> tile(rows, 1, keys);
           fill(random, tile);
-          for (int r = 0; r < tile.row_stride; ++r) {
-            for (int j = 0; j < keys; ++j) tile.score(j, r) -= tile.state.start[r];
-            tile.state.start[r] = T(0);
-          }
           const Targets<T> weights(rows, keys, key_stride), sums(rows, keys, key_stride);
           std::fill_n(sums.memory.data(), sums.memory.size(), T(1));
           std::vector<T*> targets;

@@ -5,7 +5,7 @@
 /// With u the rounding unit, d = head_dim, n attended keys, B key blocks of at most t keys and the relative error of
 /// weight j before normalisation
 ///
-///     E_j = (d + 3)(S_j + |m_ref|) + |s_j − m| + rho + 1
+///     E_j = (d + 3) S_j + |s_j − m| + rho + 1
 ///           + (rho_tanh + 3) min(S_j, c)     with a softcap c
 ///           + (a + 1)(S_j + |b_j|)           with a bias (a = 1), ALiBi (a = 2: a product and a sum) or both (a = 3)
 ///
@@ -41,7 +41,6 @@ struct KernelErrorModel {
   static constexpr double usual_key_block = 96;  ///< keys of a usual block: n keys make ceil(n / 96) + 1 blocks
   static constexpr double exp_error = 4;         ///< rho: error of the kernels' exp in units of u
   static constexpr double tanh_error = 8;        ///< rho_tanh: likewise of their tanh
-  static constexpr double folded_reference_limit = 32 * std::numbers::ln2;  ///< largest |m_ref| folded into scores
   static constexpr double margin = 1.1;          ///< for the second-order terms
 };
 
@@ -80,21 +79,12 @@ ScoreError<Real> score_error(const ReferenceRow<Real>& row, std::int64_t head_di
 /// E_j of every key, in units of u; 0 for keys of weight 0.
 template <class Real>
 std::vector<Real> weight_errors(const ReferenceRow<Real>& row, std::int64_t head_dim, double softcap = 0) {
-  Real largest_score = row.sink_weight > 0 ? std::abs(row.sink) : Real{0};
-  for (std::size_t j = 0; j < row.score.size(); ++j) {
-    if (row.weight[j] > 0) largest_score = std::max(largest_score, std::abs(row.score[j]));
-  }
-  // A running maximum lies among the scores, rounded up to the next power of two. Under a softcap none is folded.
-  const Real reference = softcap > 0 ? Real{0}
-                                     : std::min(static_cast<Real>(KernelErrorModel::folded_reference_limit),
-                                                largest_score + std::numbers::ln2_v<Real>);
   std::vector<Real> errors(row.score.size(), 0);
   for (std::size_t j = 0; j < errors.size(); ++j) {
     if (!(row.weight[j] > 0)) continue;
     const ScoreError<Real> score = score_error(row, head_dim, softcap, j);
     errors[j] = score.softcapped + static_cast<Real>(row.added_roundings + 1) * score.rounding +
-                (static_cast<Real>(head_dim) + 3) * reference + std::abs(row.score[j] - row.maximum) +
-                static_cast<Real>(KernelErrorModel::exp_error) + 1;
+                std::abs(row.score[j] - row.maximum) + static_cast<Real>(KernelErrorModel::exp_error) + 1;
   }
   return errors;
 }
