@@ -25,7 +25,7 @@ HEADWISE_INLINE void move_reference(const RowState<T>& state, int row) {
   }
   const Vector<T> reference = xsimd::select(moves, largest, before);
   // Operands are selected before they are subtracted: −∞ − (−∞) would raise FE_INVALID.
-  const auto kept = !moves | (before == Vector<T>(-infinity<T>));
+  const auto kept = (!moves) | (before == Vector<T>(-infinity<T>));
   const Vector<T> factor =
       exp2(settled(xsimd::select(kept, zero, before)) - settled(xsimd::select(kept, zero, reference)));
   store(state.factor + row, factor);
