@@ -26,9 +26,10 @@ constexpr int shared_keys = 16;
 template <class T>
 class RowPrefetch {
  public:
+  /// \param features of a row; values may have none
   RowPrefetch(std::int64_t stride, int features)
-      : near_(std::max(1, near_bytes / (features * element)) * stride),
-        far_(std::max(1, far_bytes / (features * element)) * stride) {}
+      : near_(std::max(1, near_bytes / (std::max(1, features) * element)) * stride),
+        far_(std::max(1, far_bytes / (std::max(1, features) * element)) * stride) {}
 
   /// Of the vector `offset` elements into a row: its cache line, where it begins one.
   HEADWISE_INLINE void operator()(const T* row, int offset) const {

@@ -84,11 +84,7 @@ bool report_type(const char* type) {
     const char* path = workload.path == KernelPath::query_tile ? "query_tile" : "row_dot";
     for (const DataFamily<T>& family : data_families<T>()) {
       for (const auto& [name, errors] : measure(family, workload).outputs) {
-        good = good && errors.good();
-        std::printf("| %s | %s | %s | %s | %s | %.3g | %.3g | %.2g %% | %.3g | %.3g |%s\n", active_isa(), path, type,
-                    family.name, name, errors.largest, errors.rms(), 100 * errors.largest_share, errors.plain_largest,
-                    errors.plain_rms(), errors.good() ? "" : " too large");
-        std::fflush(stdout);
+        good = print_errors(path, type, family.name, name, errors) && good;
       }
     }
   }
@@ -97,10 +93,23 @@ bool report_type(const char* type) {
 
 }  // namespace
 
-bool report_attention() {
+void print_error_heading() {
   std::puts(
       "| kernels | path | type | data | output | largest error (u) | RMS (u) | share of bound | plain largest (u) "
       "| plain RMS (u) |\n|---|---|---|---|---|---|---|---|---|---|");
+}
+
+bool print_errors(const char* path, const char* type, const char* family, const char* output,
+                  const ErrorStatistics& errors) {
+  std::printf("| %s | %s | %s | %s | %s | %.3g | %.3g | %.2g %% | %.3g | %.3g |%s\n", active_isa(), path, type, family,
+              output, errors.largest, errors.rms(), 100 * errors.largest_share, errors.plain_largest,
+              errors.plain_rms(), errors.good() ? "" : " too large");
+  std::fflush(stdout);
+  return errors.good();
+}
+
+bool report_attention() {
+  print_error_heading();
   const bool good_float = report_type<float>("float"), good_double = report_type<double>("double");
   std::puts("");
   return good_float && good_double;

@@ -24,8 +24,9 @@ bool report(const std::string& isa, std::int64_t step) {
   if (child == 0) {
     setenv("HEADWISE_ISA", isa.c_str(), 1);
     const bool good_exponential = report_exponential(step), good_attention = report_attention();
+    const bool good_merge = report_merge(), good_layer = report_layer();
     std::fflush(stdout);
-    std::_Exit(good_exponential && good_attention ? EXIT_SUCCESS : EXIT_FAILURE);
+    std::_Exit(good_exponential && good_attention && good_merge && good_layer ? EXIT_SUCCESS : EXIT_FAILURE);
   }
   int status = 0;
   return waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS;

@@ -248,7 +248,8 @@ TEST_CASE_TEMPLATE("attention: rows without keys are +0", T, float, double) {
 
 TEST_CASE_TEMPLATE("attention: empty problems succeed, with null pointers", T, float, double) {
   for (const AttentionShape& shape : {AttentionShape{0, 2, 1, 5, 6, 8, 8}, AttentionShape{2, 0, 0, 5, 6, 8, 8},
-                                      AttentionShape{2, 2, 1, 0, 6, 8, 8}, AttentionShape{2, 2, 1, 5, 6, 8, 0}}) {
+                                      AttentionShape{2, 2, 1, 0, 6, 8, 8}, AttentionShape{2, 2, 1, 5, 6, 8, 0},
+                                      AttentionShape{2, 2, 1, 1, 6, 8, 0}}) {
     using View = TensorView<T, 4>;
     AttentionTensors<T> tensors({.shape = shape});
     const AttentionArguments<T> arguments = tensors.arguments();

@@ -4,7 +4,6 @@
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdint>
@@ -16,6 +15,7 @@
 
 #include "headwise/attention.hpp"
 #include "support/attention_check.hpp"
+#include "support/merge_reference.hpp"
 #include "support/random.hpp"
 #include "support/refusal.hpp"
 #include "support/tensors.hpp"
@@ -69,40 +69,17 @@ struct Merge {
   void run() { merge_attention(parts(), output.view, logsumexp.view); }
 };
 
-/// Compares one row with the formula, within the bound of merging and a rounding for each part and sum.
+/// Compares one row with the formula.
 template <class T>
 void check_row(Report& report, const Merge<T>& merge, RowIndex row) {
-  using Real = ReferenceTypeOf<T>;
-  const std::size_t parts = merge.outputs.size();
-  std::vector<Real> weights(parts);
-  Real maximum = -std::numeric_limits<Real>::infinity(), largest = 0, sum = 0;
-  for (const auto& part : merge.logsumexps) {
-    const Real logsumexp = part.view(row.batch, row.head, row.query);
-    maximum = std::max(maximum, logsumexp);
-    largest = std::max(largest, std::abs(logsumexp));
-  }
-  for (std::size_t p = 0; p < parts; ++p) {
-    sum += weights[p] = std::exp(merge.logsumexps[p].view(row.batch, row.head, row.query) - maximum);
-  }
-  const Real u = rounding_unit<T>, count = static_cast<Real>(parts);
+  const auto expected = reference_merge<ReferenceTypeOf<T>, T>(merge.parts(), row);
   RowCheck<T> check(report, row);
-  const Real merged = maximum + std::log(sum);
-  check.compare("logsumexp", -1, merge.logsumexp.view(row.batch, row.head, row.query), merged,
-                u * (std::abs(merged) + 2 * largest + count + 4));
-  for (std::int64_t c = 0; c < merge.extents[3]; ++c) {
-    const auto part = [&](std::size_t p) {
-      return static_cast<Real>(merge.outputs[p].view(row.batch, row.head, row.query, c));
-    };
-    Real expected = 0, magnitude = 0, farthest = 0;
-    for (std::size_t p = 0; p < parts; ++p) expected += weights[p] / sum * part(p);
-    for (std::size_t p = 0; p < parts; ++p) {
-      magnitude += weights[p] / sum * std::abs(part(p));
-      farthest = std::max(farthest, std::abs(part(p) - expected));
-    }
-    const Real allowed = u * ((2 * largest + static_cast<Real>(KernelErrorModel::exp_error) + 4) * farthest +
-                              (2 * count + 3) * magnitude);
-    check.compare("output", c, merge.output.view(row.batch, row.head, row.query, c), expected,
-                  static_cast<Real>(KernelErrorModel::margin) * allowed + std::numeric_limits<T>::min());
+  check.compare("logsumexp", -1, merge.logsumexp.view(row.batch, row.head, row.query), expected.logsumexp,
+                expected.logsumexp_error);
+  for (std::size_t c = 0; c < expected.output.size(); ++c) {
+    const auto feature = static_cast<std::int64_t>(c);
+    check.compare("output", feature, merge.output.view(row.batch, row.head, row.query, feature), expected.output[c],
+                  expected.output_error[c]);
   }
 }
 

@@ -112,7 +112,8 @@ void reference_attention_row(const AttentionArguments<Real>& values, const Atten
   const ReferenceRow<Real> row = reference_row<Real>(values, options, index);
   const std::int64_t head_dim = values.query.extent(3), kv_head = kv_head_of(values, index.head);
   const Real scale = std::abs(static_cast<Real>(options.scale.value_or(1 / std::sqrt(static_cast<double>(head_dim)))));
-  const Real unit = rounding_unit<T>, margin = KernelErrorModel::margin, tiny = std::numeric_limits<T>::min();
+  const Real unit = rounding_unit<T>, tiny = std::numeric_limits<T>::min();
+  const auto margin = static_cast<Real>(KernelErrorModel::margin);
   const auto keys = static_cast<std::int64_t>(row.score.size());
   const Real sums = static_cast<Real>(KernelErrorModel::key_block) +
                     std::ceil(static_cast<Real>(keys) / static_cast<Real>(KernelErrorModel::usual_key_block)) + 1;
