@@ -100,6 +100,45 @@ TEST_CASE_TEMPLATE("attention: the bias of a masked key is never used", T, float
   }
 }
 
+/// A bias of −∞ at the special key of all rows, or of one of each head; special numbers there in all heads, or behind
+/// heads of finite ones. They never touch the rows that exclude them.
+template <class T>
+void check_exclusion_by_bias(const AttentionCase& problem, bool by_one_row, bool in_last_head) {
+  AttentionTensors<T> tensors(problem);
+  fill_plain(tensors);
+  const auto that_exclude = [&](const TensorView<T, 4>& view) {
+    const std::int64_t middle = problem.shape.query_length / 2;
+    return by_one_row ? view.slice(2, middle, middle + 1) : view;
+  };
+  const auto with_special_numbers = [&](const TensorView<T, 4>& view) {
+    const auto key = view.slice(2, special_key, special_key + 1);
+    const std::int64_t batch = view.extent(0), heads = view.extent(1);
+    return in_last_head ? key.slice(0, batch - 1, batch).slice(1, heads - 1, heads) : key;
+  };
+  const auto rows = [&] {
+    tensors.run();
+    return dense(that_exclude(tensors.arguments().output));
+  };
+  fill_with(that_exclude(at_special_key(tensors.options().bias->view)), -infinity<T>);
+  const std::vector<T> expected = rows();
+  for (const T special : {nan<T>, infinity<T>, -infinity<T>}) {
+    for (const TensorView<T, 4>& view : {tensors.value(), tensors.key()}) {
+      fill_with(with_special_numbers(view), special);
+      CHECK_MESSAGE(same_bits(rows(), expected), describe(problem), ", ", special,
+                    by_one_row ? ", excluded by one row" : "", in_last_head ? ", in the last head" : "");
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("attention: what a bias of -inf excludes is never used", T, float, double) {
+  for (AttentionCase problem : problems()) {
+    problem.bias = Varies{};
+    for (const bool by_one_row : {false, true}) {
+      for (const bool in_last_head : {false, true}) check_exclusion_by_bias<T>(problem, by_one_row, in_last_head);
+    }
+  }
+}
+
 TEST_CASE_TEMPLATE("attention: only -inf excludes, the lowest number does not", T, float, double) {
   for (AttentionCase problem : problems()) {
     problem.bias = Varies{.batch = false, .head = false, .query = false};
@@ -194,6 +233,19 @@ TEST_CASE_TEMPLATE("attention: the logsumexp of rows without keys is the sink", 
       fill_with(*tensors.arguments().logsumexp, -infinity<T>);
       CHECK_MESSAGE(is_dead(copy_outputs(tensors.arguments())), describe(problem), ", by ", means);
     });
+  }
+}
+
+TEST_CASE_TEMPLATE("attention: a sink counts once, into however many chunks the keys are cut", T, float, double) {
+  for (const std::int64_t queries : {std::int64_t{1}, std::int64_t{3}}) {
+    AttentionCase problem{.shape = {1, 4, 2, queries, 1700, 64, 37}};
+    problem.sinks = problem.logsumexp = problem.weights = true;
+    AttentionTensors<T> tensors(problem);
+    fill_plain(tensors);
+    tensors.options().sinks = {T{7}, T{-7}, T{1e4}, -infinity<T>};
+    tensors.run();
+    const Report report = check_rows(tensors.arguments(), problem.options, choose_rows(problem.shape, 12));
+    CHECK_MESSAGE(report.violations == 0, describe(problem), ": ", report.first_violation);
   }
 }
 

@@ -211,13 +211,18 @@ TEST_CASE_TEMPLATE("attention: past and new keys equal one tensor bit for bit at
 }
 
 TEST_CASE_TEMPLATE("attention: positions between runs are excluded keys", T, float, double) {
-  for (const std::int64_t queries : few_and_many_queries()) {
+  constexpr std::int64_t gap_begin = 120, gap_end = 150;
+  const auto check = [](std::int64_t queries, bool causal) {
     AttentionCase problem{.shape = {2, 2, 2, queries, 300, 32, 32}, .logsumexp = true, .weights = true};
     problem.alibi = true;
     problem.mask = Varies{.head = false, .query = false};
+    if (causal) {  // the last query stands between the runs
+      problem.options.causal = true;
+      problem.options.query_position = QueryPosition::given;
+      problem.query_offsets.assign(2, (gap_begin + gap_end) / 2 - queries);
+    }
     AttentionTensors<T> tensors(problem);
     tensors.fill(5);
-    constexpr std::int64_t gap_begin = 120, gap_end = 150;
     fill_with(tensors.options().mask->view, std::uint8_t{1});
     fill_with(tensors.options().mask->view.slice(3, gap_begin, gap_end), std::uint8_t{0});
     AttentionArguments<T> arguments = tensors.arguments();
@@ -231,6 +236,10 @@ TEST_CASE_TEMPLATE("attention: positions between runs are excluded keys", T, flo
     attention<T>(arguments, problem.options);
     const Report report = check_rows(tensors.arguments(), problem.options, choose_rows(problem.shape, 20));
     CHECK_MESSAGE(report.violations == 0, describe(problem), ": ", report.first_violation);
+  };
+  for (const std::int64_t queries : few_and_many_queries()) {
+    check(queries, false);
+    check(queries, true);
   }
 }
 

@@ -139,6 +139,17 @@ TEST_CASE_TEMPLATE("merge: the only part with keys comes out bit for bit", T, fl
   }
 }
 
+TEST_CASE_TEMPLATE("merge: logsumexps further apart than exp reaches", T, float, double) {
+  for (const std::size_t largest : {0U, 1U, 2U}) {
+    Merge<T> merge(3, {1, 1, 3, 67});
+    merge.fill(2);
+    for (std::size_t part = 0; part < 3; ++part) merge.set_logsumexp(part, part == largest ? 900 : -900);
+    merge.run();
+    CHECK(same_bits(dense(merge.output.view), dense(merge.outputs[largest].view)));
+    CHECK(same_bits(dense(merge.logsumexp.view), dense(merge.logsumexps[largest].view)));
+  }
+}
+
 TEST_CASE_TEMPLATE("merge: NaN and +∞ spoil their own rows", T, float, double) {
   for (const double bad : {kNan, kInfinity}) {
     for (const std::size_t part : {0U, 1U}) {

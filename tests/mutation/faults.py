@@ -36,7 +36,7 @@ FAULTS = [
     ("chunks not merged", "drivers/decode_sweep.hpp", "if (parts > 1) {", "if (parts > 9) {"),
     ("merge keeps a stale maximum", "drivers/merge.cpp", "if (row.logsumexp > maximum ||", "if (maximum == -infinity ||"),
     ("ring writes beside the slot", "drivers/kv_cache.cpp", "slot = position % capacity;", "slot = t % capacity;"),
-    ("ring keeps the first tokens", "drivers/kv_cache.cpp", "begin = std::max(end - capacity, std::int64_t{0})", "begin = std::int64_t{0} * (end - capacity)"),
+    ("ring keeps the first tokens", "drivers/kv_cache.cpp", "end = tokens.count(b), begin", "end = std::min(tokens.count(b), capacity), begin"),
     # kernels: softmax, masks, values
     ("stale reference", "kernels/softmax.hpp", "store(state.sum + row, load(state.sum + row) * factor);", "store(state.sum + row, load(state.sum + row));"),
     ("reference that never moves", "kernels/softmax.hpp", "const auto moves = largest > before +", "const auto moves = before == Vector<T>(-infinity<T>) & largest > before +"),

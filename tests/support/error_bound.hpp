@@ -12,11 +12,13 @@
 /// the allowed errors are, sums over k including the sink (a key with value 0 and E = 2 |sink| + |sink − m| + rho + 1)
 ///
 ///     output      u { Σ_j p_j |v_jc − o_c| E_j + (2t + 2B + 3) Σ_j p_j |v_jc| } + n·tiny·max|v|
+///                 + (n + t + B + 1) tiny·u
 ///     weights     u p_j (E_j + Σ_k p_k E_k + t + B + 3) + tiny; averaged over heads also u (heads + 1) times the mean
 ///     logsumexp   u (Σ_k p_k E_k + t + B + 4(|lse| + |m| + 1))
 ///     scores      u ((d + 3) S_j, after softcap + (rho_tanh + 3) min(S_j, c), after bias + a (S_j + |b_j|))
 ///
-/// to first order. Where u·E_j is no longer small (a bias of −1e9 on every key), a weight is off by a factor of up to
+/// to first order; tiny is the smallest normal number, and tiny·u half of the smallest of all, which each sum of tiny
+/// numbers is off by. Where u·E_j is no longer small (a bias of −1e9 on every key), a weight is off by a factor of up to
 /// exp(u E_j), and the allowed errors take that instead. Where even that means nothing (scores of −1e30), an output
 /// still is an average of the attended values and a weight still lies in [0, 1]: the allowed errors never exceed those
 /// spreads.
@@ -165,7 +167,8 @@ std::vector<Real> output_bound(const ReferenceRow<Real>& row, const RowErrors<Re
   for (std::size_t c = 0; c < features; ++c) {
     const Real derived = from_weights[c] + u * (2 * errors.sums + 3) * from_sums[c];
     const Real spread = farthest[c] + u * (2 * errors.sums + 3) * largest[c];
-    bound[c] = Real{KernelErrorModel::margin} * (std::min(derived, spread) + attended * tiny * largest[c]);
+    const Real underflow = attended * tiny * largest[c] + (errors.sums + attended + 1) * tiny * u;
+    bound[c] = Real{KernelErrorModel::margin} * (std::min(derived, spread) + underflow);
   }
   return bound;
 }
