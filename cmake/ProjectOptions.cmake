@@ -9,6 +9,12 @@ function(headwise_project_options target)
   endif()
 endfunction()
 
+# How programs are compiled that judge the library: half the time of the full options, where there are dozens.
+function(headwise_test_options target)
+  headwise_project_options(${target})
+  target_compile_options(${target} PRIVATE $<$<CONFIG:RelWithDebInfo>:-O1> $<$<CONFIG:RelWithDebInfo>:-g1>)
+endfunction()
+
 # The names of a static library stay inside the program or shared object that it is linked into: two shared objects of a
 # program may each have a headwise, also of different versions. (A shared headwise has a list of what it exports.)
 function(headwise_hide_names target)
