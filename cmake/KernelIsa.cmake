@@ -46,9 +46,6 @@ function(headwise_kernel_isa name)
       list(APPEND optimisation -fno-sanitize=undefined -fsanitize=bounds)
     endif()
   endif()
-  if(CMAKE_CXX_FLAGS MATCHES "--coverage")
-    set(optimisation -O1)  # more would move and merge the lines that are counted
-  endif()
   target_compile_options(${kernels} PRIVATE ${ARGN} ${optimisation})
   # Of debug information only line numbers: following variables through this code doubles the time it takes to compile.
   target_compile_options(${kernels} PRIVATE $<$<CONFIG:Debug,RelWithDebInfo>:-g1>)

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Says how much of src/ the tests reached, and fails where that is too little.
 
-usage: report.py COVERAGE
+usage: report.py TEXT LCOV
 
-COVERAGE is what `gcovr --json` wrote. All lines that check arguments must have run; of the rest 95 % of the lines and
-90 % of the branches. Lines that no test can reach are listed in unreached.txt with the reason; lines that are neither
-reached nor listed are an error, and so are listed lines that were reached.
+TEXT and LCOV are what `llvm-cov export` wrote in these formats; instances of a template count as one. All lines that
+check arguments must have run; of the rest 95 % of the lines and 90 % of the branches. Lines that no test can reach are
+listed in unreached.txt with the reason; lines that are neither reached nor listed are an error, and so are listed lines
+that were reached.
 """
 
 import json
@@ -23,12 +24,17 @@ def checks_arguments(file):
 
 
 def listed():
-    """{(file, text of the line): reason}"""
+    """{(file, number of the line): reason}"""
     entries = {}
     for line in UNREACHED.read_text().splitlines():
-        if line and not line.startswith("#"):
-            file, text, reason = (part.strip() for part in line.split(" | "))
-            entries[file, text] = reason
+        if not line or line.startswith("#"):
+            continue
+        file, first, last, reason = (part.strip() for part in line.split(" | "))
+        source = [text.strip() for text in (ROOT / file).read_text().splitlines()]
+        if source.count(first) != 1 or last not in source[source.index(first) :]:
+            sys.exit(f"{UNREACHED.name}: {file} has no lines {first} … {last}, or several")
+        begin = source.index(first)
+        entries.update({(file, number + 1): reason for number in range(begin, source.index(last, begin) + 1)})
     return entries
 
 
@@ -36,53 +42,63 @@ def share(part, whole):
     return 100.0 if whole == 0 else 100.0 * part / whole
 
 
+def lines_of(lcov):
+    """{file: {line: how often it ran}}"""
+    lines = defaultdict(dict)
+    for entry in Path(lcov).read_text().splitlines():
+        kind, _, rest = entry.partition(":")
+        if kind == "SF":
+            file = str(Path(rest).resolve().relative_to(ROOT))
+        elif kind == "DA":
+            number, count = rest.split(",")
+            lines[file][int(number)] = int(count)
+    return lines
+
+
+def branches_of(text):
+    """{file: {place: [how often it was true, and false]}}"""
+    branches = defaultdict(lambda: defaultdict(lambda: [0, 0]))
+    for entry in json.loads(Path(text).read_text())["data"][0]["files"]:
+        file = str(Path(entry["filename"]).resolve().relative_to(ROOT))
+        for *place, true, false, _, _, _ in entry["branches"]:  # one for each instance of a template
+            outcomes = branches[file][tuple(place)]
+            outcomes[0] += true
+            outcomes[1] += false
+    return branches
+
+
 def main():
-    coverage = json.loads(Path(sys.argv[1]).read_text())
-    counts = defaultdict(lambda: [0, 0, 0, 0])  # lines reached, lines, branches taken, branches
+    lines, branches = lines_of(sys.argv[2]), branches_of(sys.argv[1])
+    counts = {}  # lines reached, lines, branches taken, branches
     unreached = []
-    for entry in coverage["files"]:
-        file = entry["file"]
+    for file, executed in lines.items():
         if not file.startswith("src/"):
             continue
-        source = (ROOT / file).read_text().splitlines()
-        count = counts[file]
-        lines = defaultdict(int)
-        branches = defaultdict(lambda: defaultdict(int))
-        for line in entry["lines"]:  # one for each instance of a template
-            if line.get("gcovr/excluded") or line.get("gcovr/noncode"):
-                continue
-            number = line["line_number"]
-            lines[number] += line["count"]
-            for at, branch in enumerate(line.get("branches", [])):
-                branches[number][at] += branch["count"]
-        for number, executed in sorted(lines.items()):
-            count[0] += executed > 0
-            count[1] += 1
-            if executed == 0:
-                unreached.append((file, number, source[number - 1].strip()))
-            else:
-                count[2] += sum(taken > 0 for taken in branches[number].values())
-                count[3] += len(branches[number])
+        taken = [count > 0 for outcomes in branches[file].values() for count in outcomes]
+        counts[file] = (sum(count > 0 for count in executed.values()), len(executed), sum(taken), len(taken))
+        unreached += [(file, n) for n, count in sorted(executed.items()) if count == 0]
     good = bool(counts)
     for name, chosen, lines_wanted, branches_wanted in (
         ("checks of arguments", lambda file: checks_arguments(file), 100, 0),
         ("the rest", lambda file: not checks_arguments(file), LINES_OF_REST, BRANCHES_OF_REST),
     ):
-        reached, lines, taken, branches = (sum(c[n] for f, c in counts.items() if chosen(f)) for n in range(4))
-        print(f"{name}: {reached} of {lines} lines ({share(reached, lines):.1f} %, at least {lines_wanted} wanted), "
-              f"{taken} of {branches} branches ({share(taken, branches):.1f} %, at least {branches_wanted} wanted)")
-        good = good and share(reached, lines) >= lines_wanted and share(taken, branches) >= branches_wanted
-    for file, (reached, lines, taken, branches) in sorted(counts.items()):
-        if reached < lines or taken < branches:
-            print(f"  {file}: lines {reached}/{lines}, branches {taken}/{branches}")
+        reached, all_lines, taken, outcomes = (sum(c[n] for f, c in counts.items() if chosen(f)) for n in range(4))
+        line_share, branch_share = share(reached, all_lines), share(taken, outcomes)
+        print(f"{name}: {reached} of {all_lines} lines ({line_share:.1f} %, at least {lines_wanted} wanted), "
+              f"{taken} of {outcomes} branches ({branch_share:.1f} %, at least {branches_wanted} wanted)")
+        good = good and line_share >= lines_wanted and branch_share >= branches_wanted
+    for file, (reached, all_lines, taken, outcomes) in sorted(counts.items()):
+        if reached < all_lines or taken < outcomes:
+            print(f"  {file}: lines {reached}/{all_lines}, branches {taken}/{outcomes}")
     entries = listed()
-    for file, number, text in unreached:
-        reason = entries.get((file, text))
-        print(f"{file}:{number}: {text}: {reason or 'NOT REACHED'}")
+    for file, number in unreached:
+        reason = entries.get((file, number))
+        print(f"{file}:{number}: {reason or 'NOT REACHED'}")
         good = good and reason is not None
-    for file, text in set(entries) - {(file, text) for file, _, text in unreached}:
-        print(f"{UNREACHED.name} lists what is reached or gone: {file} | {text}")
-        good = False
+    for file, number in entries:
+        if lines[file].get(number, 0) > 0:
+            print(f"{file}:{number}: reached, though {UNREACHED.name} lists it")
+            good = False
     sys.exit(0 if good else 1)
 
 
