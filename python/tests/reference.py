@@ -160,10 +160,8 @@ def attention(
     )
     u, exact_weights, weights = float(unit(dtype)), weights[..., :keys], weights_with_sink
     average, v_value = output.astype(float), v.value.astype(float)
-    largest = np.where(weights > 0, np.abs(np.where(weights > 0, everything, 0)), 0).max(axis=3, keepdims=True)
-    folded = 0 if softcap > 0 else np.minimum(32 * np.log(2), largest + np.log(2))
     distance = np.where(weights > 0, np.abs(np.where(weights > 0, everything, 0) - finite_maximum), 0)
-    key_errors = score_error + (dim + 3) * folded + distance[..., :keys] + EXP_ERROR + 1 + from_inputs / u
+    key_errors = score_error + distance[..., :keys] + EXP_ERROR + 1 + from_inputs / u
     errors = np.concatenate(
         [key_errors, 2 * np.abs(np.where(np.isfinite(sink), sink, 0)) + distance[..., keys:] + 5], 3
     )
