@@ -133,8 +133,11 @@ void check_exclusion_by_bias(const AttentionCase& problem, bool by_one_row, bool
 TEST_CASE_TEMPLATE("attention: what a bias of -inf excludes is never used", T, float, double) {
   for (AttentionCase problem : problems()) {
     problem.bias = Varies{};
-    for (const bool by_one_row : {false, true}) {
-      for (const bool in_last_head : {false, true}) check_exclusion_by_bias<T>(problem, by_one_row, in_last_head);
+    for (const std::int64_t value_dim : {37, 64}) {  // copied in blocks, and read in place
+      problem.shape.value_dim = value_dim;
+      for (const bool by_one_row : {false, true}) {
+        for (const bool in_last_head : {false, true}) check_exclusion_by_bias<T>(problem, by_one_row, in_last_head);
+      }
     }
   }
 }
