@@ -26,7 +26,7 @@ std::vector<Case<T>> shape_cases() {
       {"shape.head_dim is 0, expected at least 1", [](C& c) { c.shape.head_dim = 0; }},
       {"shape.value_dim is -5, expected at least 0", [](C& c) { c.shape.value_dim = -5; }},
       {"shape.num_kv_heads is 0, expected at least 1", [](C& c) { c.shape.num_kv_heads = 0; }},
-      {"shape.num_kv_heads is 8, expected at most shape.num_heads (4)", [](C& c) { c.shape.num_kv_heads = 8; }},
+      {"shape.num_kv_heads is 5, expected at most shape.num_heads (4)", [](C& c) { c.shape.num_kv_heads = 5; }},
       {"shape.num_kv_heads is 2, expected at most shape.num_heads (0)", [](C& c) { c.shape.num_heads = 0; }},
       {"shape.num_heads is 5, expected a multiple of shape.num_kv_heads (2)", [](C& c) { c.shape.num_heads = 5; }},
       {"shape of query is [2, 4, 9223372036854775807, 6], expected at most 2^60 elements",
