@@ -1,13 +1,23 @@
-# Tests in `ctest -C cross`: on processors that this machine only emulates.
+# Tests in `ctest -C cross`: on processors that this machine only emulates. `ctest -C processors` runs all of the reduced
+# tests on those, too, of which the former only asks for the right kernels.
 
-# headwise_run_emulated_tests(<processor> "<isa>..." <emulator>...): the reduced tests, in two halves side by side, on a
-# processor that has the given instruction sets and where the last one must be chosen.
-function(headwise_run_emulated_tests processor isas)
+# headwise_run_emulated_tests(<processor> <configuration> "<isa>..." <emulator>...): the reduced tests, in two halves side
+# by side, on a processor that has the given instruction sets and where the last one must be chosen.
+function(headwise_run_emulated_tests processor configuration isas)
   string(REGEX REPLACE ".* " "" isa ${isas})
-  set(settings LABEL cross CONFIGURATION cross EMULATOR ${ARGN}
+  set(settings LABEL cross CONFIGURATION ${configuration} EMULATOR ${ARGN}
     ENVIRONMENT HEADWISE_TEST_GRID=reduced "HEADWISE_TEST_EXPECTED_ISAS=${isas}")
   headwise_run_tests(emulated.${isa}.float_on_${processor} ${settings} FILTER --test-case=*<float>*)
   headwise_run_tests(emulated.${isa}.rest_on_${processor} ${settings} FILTER --test-case-exclude=*<float>*)
+endfunction()
+
+# headwise_run_emulated_choice(<processor> "<isa>..." <emulator>...): on a processor that has the given instruction sets
+# the last one is chosen and its kernels run.
+function(headwise_run_emulated_choice processor isas)
+  string(REGEX REPLACE ".* " "" isa ${isas})
+  headwise_run_tests(emulated.${isa}.chosen_on_${processor} LABEL cross CONFIGURATION cross EMULATOR ${ARGN}
+    FILTER "--source-file=*isa_test*,*cpu_test*,*dispatch_test*,*scores_test*,*softmax_test*,*/values_test*,*row_dot*"
+    ENVIRONMENT HEADWISE_TEST_GRID=reduced "HEADWISE_TEST_EXPECTED_ISAS=${isas}")
 endfunction()
 
 # headwise_run_emulated_refusal(<processor> "<isa>..." <other isa> <emulator>...): on a processor that has the given
@@ -22,17 +32,19 @@ function(headwise_run_emulated_refusal processor isas other)
 endfunction()
 
 if(CMAKE_CROSSCOMPILING)
-  headwise_run_emulated_tests(aarch64 neon64 ${CMAKE_CROSSCOMPILING_EMULATOR})
+  headwise_run_emulated_tests(aarch64 cross neon64 ${CMAKE_CROSSCOMPILING_EMULATOR})
   headwise_run_emulated_refusal(aarch64 neon64 avx2 ${CMAKE_CROSSCOMPILING_EMULATOR})
 else()
   find_program(HEADWISE_QEMU_X86_64 qemu-x86_64 DOC "Emulator for the tests of other x86-64 processors")
   if(HEADWISE_QEMU_X86_64 AND CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
     set(emulated ${HEADWISE_QEMU_X86_64} -cpu)
     # SSE2 alone; not as qemu64, for which OpenBLAS takes Opteron's kernels: those read behind a matrix.
-    headwise_run_emulated_tests(SSE2 sse2 ${emulated} core2duo,-sse3,-ssse3,-sse4.1)
-    headwise_run_emulated_tests(Nehalem sse2 ${emulated} Nehalem)
-    headwise_run_emulated_tests(SandyBridge sse2 ${emulated} SandyBridge)  # AVX without FMA
-    headwise_run_emulated_tests(Haswell "sse2 avx2" ${emulated} Haswell)
+    headwise_run_emulated_tests(SSE2 cross sse2 ${emulated} core2duo,-sse3,-ssse3,-sse4.1)
+    headwise_run_emulated_tests(Haswell cross "sse2 avx2" ${emulated} Haswell)
+    foreach(processor Nehalem SandyBridge)  # the latter has AVX without FMA
+      headwise_run_emulated_choice(${processor} sse2 ${emulated} ${processor})
+      headwise_run_emulated_tests(${processor} processors sse2 ${emulated} ${processor})
+    endforeach()
     headwise_run_emulated_refusal(Nehalem sse2 avx2 ${emulated} Nehalem)
     headwise_run_emulated_refusal(SandyBridge sse2 avx2 ${emulated} SandyBridge)
     headwise_run_emulated_refusal(Haswell "sse2 avx2" avx512 ${emulated} Haswell)
