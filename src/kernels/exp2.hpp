@@ -11,13 +11,21 @@ namespace {
 template <class T>
 constexpr T exp2_cut = T(std::numeric_limits<T>::min_exponent - 1);
 
-template <class T, int Count>
-HEADWISE_INLINE Vector<T> polynomial(Vector<T> x, const T (&coefficient)[Count]) {
-  Vector<T> sum(coefficient[Count - 1]);
-  static_for<Count - 1>([&](auto i) __attribute__((always_inline)) {
-    sum = fma(sum, x, Vector<T>(coefficient[Count - 2 - i]));
+/// Polynomials of several vectors, step by step for all of them.
+template <class T, int Count, int Terms>
+HEADWISE_INLINE void polynomials(Vector<T> (&sum)[Count], const Vector<T> (&x)[Count], const T (&coefficient)[Terms]) {
+  static_for<Count>([&](auto i) __attribute__((always_inline)) { sum[i] = Vector<T>(coefficient[Terms - 1]); });
+  static_for<Terms - 1>([&](auto term) __attribute__((always_inline)) {
+    const Vector<T> next(coefficient[Terms - 2 - term]);
+    static_for<Count>([&](auto i) __attribute__((always_inline)) { sum[i] = fma(sum[i], x[i], next); });
   });
-  return sum;
+}
+
+template <class T, int Terms>
+HEADWISE_INLINE Vector<T> polynomial(Vector<T> x, const T (&coefficient)[Terms]) {
+  Vector<T> sum[1];
+  polynomials<T>(sum, {x}, coefficient);
+  return sum[0];
 }
 
 #if defined(HEADWISE_KERNELS_AVX512)
@@ -53,26 +61,42 @@ HEADWISE_INLINE Vector<double> exp2(Vector<double> x) {
   return _mm512_maskz_scalef_pd(kept, _mm512_fmadd_pd(base, rest, base), x);
 }
 
+template <class T, int Count>
+HEADWISE_INLINE void exp2_all(Vector<T> (&x)[Count]) {
+  static_for<Count>([&](auto i) __attribute__((always_inline)) { x[i] = exp2(x[i]); });
+}
+
 #else
 
-// Adding 1.5·2^(mantissa bits) rounds x to an integer in the low bits; shifted into the exponent it multiplies by 2^n.
-// x is clamped first (keeping NaN), so that −∞ − (−∞) never occurs. Minimax on [−1/2, 1/2] with p(0) = 1.
-template <class T>
-HEADWISE_INLINE Vector<T> exp2(Vector<T> x) {
+// Adding 1.5·2^(mantissa bits) rounds x to an integer n in the low bits; a further 127 (1023) makes them the exponent of
+// 2^n, which a shift moves into its place. x is clamped first (keeping NaN), so that −∞ − (−∞) never occurs, to the number
+// next to the cut: what is equal to it is 0. Minimax on [−1/2, 1/2] with p(0) = 1.
+
+/// 2^x of several vectors, step by step for all of them: each step waits for the one before, and a scheduler of a few
+/// dozen operations does not reach the next vector meanwhile.
+template <class T, int Count>
+HEADWISE_INLINE void exp2_all(Vector<T> (&x)[Count]) {
   using Integer = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
   using Integers = xsimd::batch<Integer, Isa::Arch>;
   constexpr int mantissa_bits = std::numeric_limits<T>::digits - 1;
-  const auto cut = x < Vector<T>(exp2_cut<T>);
-  const Vector<T> clamped = maximum(Vector<T>(exp2_cut<T>), x);
-  const Vector<T> magic(T(3) * T(Integer(1) << (mantissa_bits - 1)));
-  const Vector<T> shifted = clamped + magic;
-  const Vector<T> fraction = clamped - (shifted - magic);
-  Vector<T> power;
+  constexpr Integer exponent_bias = std::numeric_limits<T>::max_exponent - 1;
+  const Vector<T> magic(T((Integer(3) << (mantissa_bits - 1)) + exponent_bias));
+  constexpr T cut_ulp = std::numeric_limits<T>::epsilon() * T(std::numeric_limits<T>::max_exponent / 2);
+  const Vector<T> below_cut(exp2_cut<T> - cut_ulp);
+  Vector<T> fraction[Count], scale[Count], power[Count];
+  const auto for_each = [](auto&& step) __attribute__((always_inline)) { static_for<Count>(step); };
+  for_each([&](auto i) __attribute__((always_inline)) { x[i] = maximum(below_cut, x[i]); });
+  for_each([&](auto i) __attribute__((always_inline)) { scale[i] = x[i] + magic; });
+  for_each([&](auto i) __attribute__((always_inline)) { fraction[i] = x[i] - (scale[i] - magic); });
+  for_each([&](auto i) __attribute__((always_inline)) {
+    const Integers exponent = xsimd::bitwise_cast<Integers>(scale[i]) << mantissa_bits;
+    scale[i] = zero_where(x[i] == below_cut, xsimd::bitwise_cast<Vector<T>>(exponent));
+  });
   if constexpr (sizeof(T) == 4) {
     // 1.5 u at degree 5.
     constexpr float c[] = {1.0f,           0.6931469779f,   0.2402224249f,
                            0.05550733422f, 0.009671486069f, 0.001326476126f};
-    power = polynomial<T>(fraction, c);
+    polynomials<T>(power, fraction, c);
   } else {
     // 0.16 u at degree 11.
     constexpr double c[] = {1.0,
@@ -87,11 +111,16 @@ HEADWISE_INLINE Vector<T> exp2(Vector<T> x) {
                             1.018064765923413889e-7,
                             7.07257041281442351e-9,
                             4.078071929588336665e-10};
-    power = polynomial<T>(fraction, c);
+    polynomials<T>(power, fraction, c);
   }
-  const Integers exponent = xsimd::bitwise_cast<Integers>(shifted) << mantissa_bits;
-  const Vector<T> scale = xsimd::bitwise_cast<Vector<T>>(exponent + xsimd::bitwise_cast<Integers>(Vector<T>(T(1))));
-  return xsimd::select(cut, Vector<T>(T(0)), power * scale);
+  for_each([&](auto i) __attribute__((always_inline)) { x[i] = power[i] * scale[i]; });
+}
+
+template <class T>
+HEADWISE_INLINE Vector<T> exp2(Vector<T> x) {
+  Vector<T> all[1] = {x};
+  exp2_all<T>(all);
+  return all[0];
 }
 
 #endif

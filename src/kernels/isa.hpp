@@ -11,6 +11,7 @@ namespace {
 // Register tiles, chosen so that accumulators, operands and one broadcast fill the register file without spilling:
 // `tile_vectors` vectors of query rows per tile; score_keys(v): keys per register tile of v row vectors;
 // value_rows(f): rows per register tile of f feature vectors; value_vectors(n): how many of n feature vectors to take.
+// weight_keys(v): keys of v row vectors whose exponentials are computed together.
 // `registers`: how many vector registers there are.
 #if defined(HEADWISE_KERNELS_AVX512)
 struct Isa {
@@ -23,6 +24,7 @@ struct Isa {
   static constexpr int value_rows(int vectors) { return vectors == 1 ? 16 : 24 / vectors; }
   static constexpr int value_vectors(int left) { return left == 5 || left == 6 ? left : left < 4 ? left : 4; }
   static constexpr int max_value_vectors = 6;
+  static constexpr int weight_keys(int) { return 1; }
 };
 #elif defined(HEADWISE_KERNELS_AVX2)
 struct Isa {
@@ -35,6 +37,7 @@ struct Isa {
   static constexpr int value_rows(int vectors) { return 12 / vectors; }
   static constexpr int value_vectors(int left) { return left < 2 ? left : left == 3 ? 3 : 2; }
   static constexpr int max_value_vectors = 3;
+  static constexpr int weight_keys(int vectors) { return 6 / vectors; }
 };
 #elif defined(HEADWISE_KERNELS_NEON64)
 struct Isa {
@@ -47,6 +50,7 @@ struct Isa {
   static constexpr int value_rows(int vectors) { return vectors == 1 ? 16 : 20 / vectors; }
   static constexpr int value_vectors(int left) { return left < 4 ? left : 4; }
   static constexpr int max_value_vectors = 4;
+  static constexpr int weight_keys(int vectors) { return 4 / vectors; }
 };
 #elif defined(HEADWISE_KERNELS_SSE2)
 struct Isa {
@@ -59,6 +63,7 @@ struct Isa {
   static constexpr int value_rows(int vectors) { return 8 / vectors; }
   static constexpr int value_vectors(int left) { return left < 2 ? left : 2; }
   static constexpr int max_value_vectors = 2;
+  static constexpr int weight_keys(int vectors) { return 4 / vectors; }
 };
 #else
 #error "compile this file once per instruction set with one of the HEADWISE_KERNELS_* macros"

@@ -33,29 +33,55 @@ HEADWISE_INLINE void move_reference(const RowState<T>& state, int row) {
   store(state.sum + row, load(state.sum + row) * factor);
 }
 
+/// Sums and references of the rows of a span.
+template <class T, int Vectors>
+struct SpanRows {
+  Vector<T> sum[Vectors], shift[Vectors];
+};
+
+/// Weights of `Keys` keys from `scores` on, and their sums.
+template <class T, int Vectors, int Keys, bool Mark>
+HEADWISE_INLINE void weigh_keys(T* scores, std::int64_t row_stride, SpanRows<T, Vectors>& rows) {
+  const auto address = [&](int i) __attribute__((always_inline)) {
+    return scores + i / Vectors * row_stride + i % Vectors * lanes<T>;
+  };
+  Vector<T> score[Keys * Vectors], weight[Keys * Vectors];
+  static_for<Keys * Vectors>([&](auto i) __attribute__((always_inline)) {
+    score[i] = load(address(i));
+    weight[i] = score[i] - rows.shift[i % Vectors];
+  });
+  exp2_all<T>(weight);
+  static_for<Keys * Vectors>([&](auto i) __attribute__((always_inline)) {
+    rows.sum[i % Vectors] += weight[i];
+    if constexpr (Mark) {
+      weight[i] = xsimd::select(score[i] == Vector<T>(-infinity<T>), Vector<T>(T(-0.0)), weight[i]);
+    }
+    store(address(i), weight[i]);
+  });
+}
+
 /// Weights of one span, and their sums over its keys.
 template <class T, int Vectors, bool Mark>
 [[gnu::noinline]] void weigh_span(const BlockArguments<T, T>& block, const KeySpan& span, T* sums) {
-  const int row = span.first_vector * lanes<T>;
-  const Vector<T> none(-infinity<T>);
-  Vector<T> sum[Vectors], shift[Vectors];
+  const int row = span.first_vector * lanes<T>, keys = span.keys;
+  const std::int64_t row_stride = block.row_stride;
+  SpanRows<T, Vectors> rows;
   static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
-    sum[v] = load(sums + row + v * lanes<T>);
+    rows.sum[v] = load(sums + row + v * lanes<T>);
     const Vector<T> reference = load(block.state.reference + row + v * lanes<T>);
-    shift[v] = xsimd::select(reference == none, Vector<T>(T(0)), reference);
+    rows.shift[v] = xsimd::select(reference == Vector<T>(-infinity<T>), Vector<T>(T(0)), reference);
   });
-  T* scores = block.scores + static_cast<std::int64_t>(span.first_key) * block.row_stride + row;
+  T* scores = block.scores + span.first_key * row_stride + row;
+  constexpr int together = Isa::weight_keys(Vectors);
+  int j = 0;
 #pragma GCC unroll 2
-  for (int j = 0; j < span.keys; ++j, scores += block.row_stride) {
-    static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
-      const Vector<T> score = load(scores + v * lanes<T>);
-      Vector<T> weight = exp2(score - shift[v]);
-      sum[v] += weight;
-      if constexpr (Mark) weight = xsimd::select(score == none, Vector<T>(T(-0.0)), weight);
-      store(scores + v * lanes<T>, weight);
-    });
+  for (; j + together <= keys; j += together, scores += together * row_stride) {
+    weigh_keys<T, Vectors, together, Mark>(scores, row_stride, rows);
   }
-  static_for<Vectors>([&](auto v) __attribute__((always_inline)) { store(sums + row + v * lanes<T>, sum[v]); });
+  if constexpr (together > 1) {
+    for (; j < keys; ++j, scores += row_stride) weigh_keys<T, Vectors, 1, Mark>(scores, row_stride, rows);
+  }
+  static_for<Vectors>([&](auto v) __attribute__((always_inline)) { store(sums + row + v * lanes<T>, rows.sum[v]); });
 }
 
 /// Pairs outside a span's vectors are excluded: weight 0.
