@@ -257,8 +257,7 @@ class Tile : private TileBlocks<T, KV> {
   /// Lets the memory of the block's score rows be fetched while its scores are computed.
   void announce_rows(std::int64_t key_stride, Block& block) const {
     if (key_stride != 1) return;
-    block.arguments.upcoming = {
-        .rows = buffers_.score_rows, .num_rows = rows_, .elements = block.keys(), .written = true};
+    block.arguments.upcoming.add(buffers_.score_rows, 0, rows_, block.keys(), true);
   }
 
   /// Fills some keys of a scores-shaped output.

@@ -225,8 +225,7 @@ class TileBlocks : protected TileRowSet<T, KV> {
     const BlockCoverage coverage = pack_mask_bits(
         block.range, {.limited = block.edge, .masked = masked, .padded = call_.arguments.key_padding_mask.has_value()});
     if (masked && call_.arguments.mask->stride(3) == 1 && call_.arguments.mask->stride(2) != 0) {
-      block.arguments.upcoming_mask = {
-          .rows = buffers_.mask_rows, .offset = block.range.end, .num_rows = rows_, .elements = block.keys()};
+      block.arguments.upcoming.add(buffers_.mask_rows, block.range.end, rows_, block.keys());
     }
     block.empty = !coverage.any_attended;
     if (coverage.any_excluded) block.arguments.attended = buffers_.attended;
@@ -277,8 +276,7 @@ class TileBlocks : protected TileRowSet<T, KV> {
                                              block.keys(), rows_);
     // The product comes first. A relative bias is few lines.
     if (adjustment.bias_stride != 1 || std::abs(bias.stride(2)) <= 1) return;
-    arguments.upcoming = {
-        .rows = buffers_.bias_rows, .offset = block.range.begin, .num_rows = rows_, .elements = block.keys()};
+    arguments.upcoming.add(buffers_.bias_rows, block.range.begin, rows_, block.keys());
   }
 
   /// j − p of the block's first key, for ALiBi.
@@ -296,10 +294,8 @@ class TileBlocks : protected TileRowSet<T, KV> {
     const auto& query = call_.arguments.query;
     const int tile_rows = kernels_.tile_rows;
     if (query.stride(3) != 1 || first_row_ < tile_rows || tile_rows % group_ != 0) return;
-    arguments.upcoming_query = {.rows = buffers_.query_rows,
-                                .offset = -tile_rows / group_ * query.stride(2),
-                                .num_rows = rows_,
-                                .elements = static_cast<int>(call_.shape.head_dim)};
+    arguments.upcoming.add(buffers_.query_rows, -tile_rows / group_ * query.stride(2), rows_,
+                           static_cast<int>(call_.shape.head_dim));
   }
 
   /// The block's keys and values: in place, or copied side by side. The tile that copies prefetches the next rows.

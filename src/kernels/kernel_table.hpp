@@ -55,15 +55,28 @@ struct BlockCoverage {
   bool any_excluded;
 };
 
-/// Rows of which some elements, from `offset` on, will soon be read or written; null = none. They are so many streams that
-/// the hardware follows none of them.
-template <class T>
+/// Rows of which some bytes, from `offset` on, will soon be read or written. They are so many streams that the hardware
+/// follows none of them.
 struct UpcomingRows {
-  const T* const* rows = nullptr;
-  std::int64_t offset = 0;
+  const void* rows = nullptr;  ///< table of pointers to them
+  std::int64_t offset = 0;     ///< bytes
   int num_rows = 0;
-  int elements = 0;  ///< of each row
+  int bytes = 0;               ///< of each row
   bool written = false;
+};
+
+/// Those of a block, to prefetch in this order: mask bytes, biases, queries, rows of an output.
+struct UpcomingSets {
+  static constexpr int most = 4;
+  UpcomingRows sets[most];
+  int count = 0;
+
+  /// `elements` of each row, from `offset` elements on.
+  template <class Element>
+  void add(Element* const* rows, std::int64_t offset, int num_rows, int elements, bool written = false) {
+    constexpr int size = sizeof(Element);
+    sets[count++] = {rows, offset * size, num_rows, elements * size, written};
+  }
 };
 
 /// Rows of memory: `stride` elements from row to row, features next to each other.
@@ -100,9 +113,7 @@ struct BlockArguments {
   RowState<T> state;
   const KeyBits<T>* attended = nullptr;  ///< [word][row_stride]: attended keys, where limits do not tell; else null
   ScoreAdjustment<T> adjustment = {};
-  UpcomingRows<T> upcoming = {};  ///< prefetched: biases, or rows of an output
-  UpcomingRows<std::uint8_t> upcoming_mask = {};
-  UpcomingRows<T> upcoming_query = {};
+  UpcomingSets upcoming = {};  ///< prefetched by `scores`
 };
 
 /// The mask bytes of a tile's rows over one key block.

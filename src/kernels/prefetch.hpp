@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 
 #include "kernels/kernel_table.hpp"
 #include "kernels/simd.hpp"
@@ -9,53 +10,48 @@
 namespace headwise::detail {
 namespace {
 
-/// Upcoming rows, prefetched in shares: a row at a time between parts of the product, because many misses at once hold
-/// up its own loads.
-template <class T>
-class UpcomingShare {
+/// Upcoming rows, prefetched in shares of a register tile, and each share a row at a time between parts of the product,
+/// because many misses at once hold up its own loads.
+class UpcomingQueue {
  public:
   /// Nothing.
-  UpcomingShare() = default;
+  UpcomingQueue() = default;
 
-  /// All rows, in shares of a register tile each.
-  UpcomingShare(const UpcomingRows<T>& rows, int tiles) : upcoming_(rows) {
-    if (rows.rows == nullptr || tiles == 0) return;
-    end_ = rows.num_rows;
-    share_ = (end_ + tiles - 1) / tiles;
+  /// All rows of all sets, in so many register tiles, of which none takes rows of two sets.
+  UpcomingQueue(const UpcomingSets& upcoming, int tiles) {
+    if (upcoming.count == 0 || tiles == 0) return;
+    set_ = upcoming.sets, last_ = set_ + upcoming.count - 1;
+    int rows = 0;
+    for (const UpcomingRows* set = set_; set <= last_; ++set) rows += set->num_rows;
+    const int shares = std::max(1, tiles - (upcoming.count - 1));
+    share_ = (rows + shares - 1) / shares;
   }
 
-  HEADWISE_INLINE void begin_tile() { due_ = std::min(due_ + share_, end_); }
+  HEADWISE_INLINE void begin_tile() {
+    if (set_ == nullptr) return;
+    if (next_ == set_->num_rows && set_ != last_) ++set_, next_ = due_ = 0;
+    due_ = std::min(due_ + share_, set_->num_rows);
+  }
   HEADWISE_INLINE void prefetch_row() {
     if (next_ == due_) return;
-    constexpr int line = 64 / static_cast<int>(sizeof(T));
-    const T* row = upcoming_.rows[next_++] + upcoming_.offset;
-    for (int i = 0; i < upcoming_.elements; i += line) {
-      if (upcoming_.written) prefetch_to_write(row + i);
-      else prefetch_far(row + i);
+    const char* line;
+    std::memcpy(&line, static_cast<const char*>(set_->rows) + next_++ * sizeof(line), sizeof(line));
+    line += set_->offset;
+    for (const char* const end = line + set_->bytes; line < end; line += 64) {
+      if (set_->written) prefetch_to_write(line);
+      else prefetch_far(line);
     }
   }
   HEADWISE_INLINE void end_tile() {
-    while (next_ < due_) prefetch_row();
+    while (next_ != due_) prefetch_row();
   }
 
  private:
-  UpcomingRows<T> upcoming_ = {};
-  int next_ = 0;   ///< row
-  int due_ = 0;    ///< rows to have been prefetched by the end of the register tile
+  const UpcomingRows* set_ = nullptr;
+  const UpcomingRows* last_ = nullptr;
+  int next_ = 0;  ///< row of the set
+  int due_ = 0;   ///< rows of it to have been prefetched by the end of the register tile
   int share_ = 0;
-  int end_ = 0;
-};
-
-/// All rows that a block names.
-template <class T>
-struct UpcomingShares {
-  UpcomingShare<T> scores;
-  UpcomingShare<std::uint8_t> mask;
-  UpcomingShare<T> query;
-
-  HEADWISE_INLINE void begin_tile() { scores.begin_tile(), mask.begin_tile(), query.begin_tile(); }
-  HEADWISE_INLINE void prefetch_row() { scores.prefetch_row(), mask.prefetch_row(), query.prefetch_row(); }
-  HEADWISE_INLINE void end_tile() { scores.end_tile(), mask.end_tile(), query.end_tile(); }
 };
 
 /// Rows that are prefetched while as many keys are scored: the next keys into the first level, what is read later into
@@ -65,7 +61,7 @@ struct PrefetchedRows {
   Rows<T> near;
   Rows<T> far;
   Rows<T> far_too;  ///< null: none
-  UpcomingShares<T> upcoming;
+  UpcomingQueue upcoming;
 
   HEADWISE_INLINE void advance(int rows) {
     near.data += rows * near.stride;
@@ -78,11 +74,10 @@ struct PrefetchedRows {
 template <class T>
 PrefetchedRows<T> prefetched_rows(const BlockArguments<T, T>& block, const KeySpan& span, bool upcoming) {
   const int tile_keys = Isa::score_keys(span.vectors), tiles = upcoming ? span.keys / tile_keys : 0;
-  PrefetchedRows<T> rows{
-      block.key,
-      block.next_value.data != nullptr ? block.next_value : block.value,
-      block.next_key,
-      {{block.upcoming, tiles}, {block.upcoming_mask, tiles}, {block.upcoming_query, tiles}}};
+  PrefetchedRows<T> rows{block.key,
+                         block.next_value.data != nullptr ? block.next_value : block.value,
+                         block.next_key,
+                         {block.upcoming, tiles}};
   rows.advance(span.first_key);
   rows.near.data += tile_keys * block.key.stride;
   return rows;
