@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernels/kernel_table.hpp"
+#include "kernels/register_tile.hpp"
 #include "kernels/scores.hpp"
 #include "kernels/simd.hpp"
 
@@ -28,8 +29,7 @@ HEADWISE_INLINE void store_first(T* target, Vector<T> x, int count) {
   std::copy_n(lane, std::max(count, 0), target);
 }
 
-/// A register tile of `RowCount` rows × `Vectors` vectors of columns, as in scores.hpp: every vector of the panel is
-/// loaded once per index and used for all rows.
+/// A register tile of `RowCount` rows × `Vectors` vectors of columns.
 template <class T, int Vectors, int RowCount>
 HEADWISE_INLINE void multiply_tile(const PanelArguments<T>& panel, const T* left, int row, T* result) {
   constexpr int line = 64 / static_cast<int>(sizeof(T));
@@ -41,16 +41,14 @@ HEADWISE_INLINE void multiply_tile(const PanelArguments<T>& panel, const T* left
                                          : load_first(result + r * panel.result_stride + v * lanes<T>, columns);
     });
   });
-  constexpr int groups = (RowCount + 3) / 4;
-  const T* first[groups];
-  static_for<groups>([&](auto g) __attribute__((always_inline)) { first[g] = opaque(left + 4 * g * panel.left_stride); });
+  BroadcastRows<T, RowCount> rows(left, panel.left_stride);
   const T* right = panel.right;
   // Prefetched: the rows of the next register tile, and as many of those that the driver packs next.
   const T* next_rows = left + RowCount * panel.left_stride;
   const bool ahead = row < panel.ahead_rows;
   const T* ahead_rows = ahead ? panel.ahead.data + row * panel.ahead.stride : left;
   const std::int64_t ahead_stride = ahead ? panel.ahead.stride : panel.left_stride;
-  for (int i = 0; i < panel.inner;) {
+  for (int i = 0; i < panel.inner; i += line) {
     const T* next = next_rows + i;
     const T* far = ahead_rows + i;
     static_for<RowCount>([&](auto) __attribute__((always_inline)) {
@@ -59,15 +57,7 @@ HEADWISE_INLINE void multiply_tile(const PanelArguments<T>& panel, const T* left
       next += panel.left_stride;
       far += ahead_stride;
     });
-    for (const int end = std::min(i + line, panel.inner); i < end; ++i, right += panel.right_stride) {
-      Vector<T> column[Vectors];
-      static_for<Vectors>([&](auto v) __attribute__((always_inline)) { column[v] = load(right + v * lanes<T>); });
-      static_for<RowCount>([&](auto r) __attribute__((always_inline)) {
-        const Vector<T> element(first[r / 4][r % 4 * panel.left_stride]);
-        static_for<Vectors>([&](auto v) __attribute__((always_inline)) { sum[r][v] = fma(element, column[v], sum[r][v]); });
-      });
-      static_for<groups>([&](auto g) __attribute__((always_inline)) { ++first[g]; });
-    }
+    rows.multiply(std::min(line, panel.inner - i), right, panel.right_stride, sum);
   }
   static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
     const int columns = panel.columns - v * lanes<T>;

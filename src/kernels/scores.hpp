@@ -7,6 +7,7 @@
 #include "kernels/kernel_table.hpp"
 #include "kernels/mask.hpp"
 #include "kernels/prefetch.hpp"
+#include "kernels/register_tile.hpp"
 #include "kernels/simd.hpp"
 
 namespace headwise::detail {
@@ -23,8 +24,7 @@ struct ScoreSpan {
   bool long_span;  ///< long enough for values that are prefetched to arrive before they are read
 };
 
-/// A register tile of `Vectors` row vectors × `Keys` keys: every query vector is loaded once per feature and used for
-/// all keys, every key element is broadcast once and used for all rows. It prefetches a cache line of features at a time.
+/// A register tile of `Vectors` row vectors × `Keys` keys. It prefetches a cache line of features at a time.
 template <class T, int Vectors, int Keys>
 HEADWISE_INLINE void score_tile(const ScoreSpan<T>& span, const T* key, PrefetchedRows<T>& prefetched, int index,
                                 T* scores, Vector<T> (&largest)[Vectors]) {
@@ -33,27 +33,15 @@ HEADWISE_INLINE void score_tile(const ScoreSpan<T>& span, const T* key, Prefetch
   static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
     static_for<Keys>([&](auto j) __attribute__((always_inline)) { sum[j][v] = Vector<T>(T(0)); });
   });
-  // Keys four by four behind a pointer each: one offset register per key would not leave enough registers, and g++ then
-  // keeps offsets in vector registers, inside the loop.
-  constexpr int groups = (Keys + 3) / 4;
-  const T* first[groups];
-  static_for<groups>([&](auto g) __attribute__((always_inline)) { first[g] = opaque(key + 4 * g * span.key_stride); });
+  BroadcastRows<T, Keys> keys(key, span.key_stride);
   const T* query = span.query;
-  for (int d = 0; d < span.head_dim;) {
+  for (int d = 0; d < span.head_dim; d += line) {
     prefetch_lines<Keys, true>(prefetched.near, d);
     // A tile of one vector is bound by its loads.
     if (Vectors > 1 || span.long_span) prefetch_lines<Keys, false>(prefetched.far, d);
     if (prefetched.far_too.data != nullptr) prefetch_lines<Keys, false>(prefetched.far_too, d);
     prefetched.upcoming.prefetch_row();
-    for (const int end = std::min(d + line, span.head_dim); d < end; ++d, query += span.row_stride) {
-      Vector<T> row[Vectors];
-      static_for<Vectors>([&](auto v) __attribute__((always_inline)) { row[v] = load(query + v * lanes<T>); });
-      static_for<Keys>([&](auto j) __attribute__((always_inline)) {
-        const Vector<T> element(first[j / 4][j % 4 * span.key_stride]);
-        static_for<Vectors>([&](auto v) __attribute__((always_inline)) { sum[j][v] = fma(element, row[v], sum[j][v]); });
-      });
-      static_for<groups>([&](auto g) __attribute__((always_inline)) { ++first[g]; });
-    }
+    keys.multiply(std::min(line, span.head_dim - d), query, span.row_stride, sum);
   }
 
   if (span.mask.any()) {

@@ -1,0 +1,43 @@
+// The inner product that score tiles and panels share: rows read in place and broadcast × packed vectors.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/simd.hpp"
+
+namespace headwise::detail {
+namespace {
+
+/// `Count` rows, read in place one column after another. Four by four behind a pointer each: one offset register per row
+/// would not leave enough registers, and g++ then keeps offsets in vector registers, inside the loop.
+template <class T, int Count>
+class BroadcastRows {
+ public:
+  HEADWISE_INLINE BroadcastRows(const T* rows, std::int64_t stride) : stride_(stride) {
+    static_for<groups>([&](auto g) __attribute__((always_inline)) { first_[g] = opaque(rows + 4 * g * stride); });
+  }
+
+  /// sum[r][v] += row r's next `columns` elements × vectors v of as many packed rows, which `packed` passes: every vector
+  /// is loaded once per column and used for all rows, every element is broadcast once and used for all vectors.
+  template <int Vectors>
+  HEADWISE_INLINE void multiply(int columns, const T*& packed, int packed_stride, Vector<T> (&sum)[Count][Vectors]) {
+    for (const T* const end = packed + static_cast<std::int64_t>(columns) * packed_stride; packed < end;
+         packed += packed_stride) {
+      Vector<T> column[Vectors];
+      static_for<Vectors>([&](auto v) __attribute__((always_inline)) { column[v] = load(packed + v * lanes<T>); });
+      static_for<Count>([&](auto r) __attribute__((always_inline)) {
+        const Vector<T> element(first_[r / 4][r % 4 * stride_]);
+        static_for<Vectors>([&](auto v) __attribute__((always_inline)) { sum[r][v] = fma(element, column[v], sum[r][v]); });
+      });
+      static_for<groups>([&](auto g) __attribute__((always_inline)) { ++first_[g]; });
+    }
+  }
+
+ private:
+  static constexpr int groups = (Count + 3) / 4;
+  const T* first_[groups];
+  std::int64_t stride_;
+};
+
+}  // namespace
+}  // namespace headwise::detail
