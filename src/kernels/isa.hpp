@@ -63,7 +63,7 @@ struct Isa {
   static constexpr int value_rows(int vectors) { return 8 / vectors; }
   static constexpr int value_vectors(int left) { return left < 2 ? left : 2; }
   static constexpr int max_value_vectors = 2;
-  static constexpr int weight_keys(int vectors) { return 4 / vectors; }
+  static constexpr int weight_keys(int vectors) { return vectors == 2 ? 2 : 4; }
 };
 #else
 #error "compile this file once per instruction set with one of the HEADWISE_KERNELS_* macros"

@@ -65,11 +65,12 @@ template <class T, int Vectors, bool Mark>
 [[gnu::noinline]] void weigh_span(const BlockArguments<T, T>& block, const KeySpan& span, T* sums) {
   const int row = span.first_vector * lanes<T>, keys = span.keys;
   const std::int64_t row_stride = block.row_stride;
+  const Vector<T> none(-infinity<T>);
   SpanRows<T, Vectors> rows;
   static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
     rows.sum[v] = load(sums + row + v * lanes<T>);
     const Vector<T> reference = load(block.state.reference + row + v * lanes<T>);
-    rows.shift[v] = xsimd::select(reference == Vector<T>(-infinity<T>), Vector<T>(T(0)), reference);
+    rows.shift[v] = xsimd::select(reference == none, Vector<T>(T(0)), reference);
   });
   T* scores = block.scores + span.first_key * row_stride + row;
   constexpr int together = Isa::weight_keys(Vectors);

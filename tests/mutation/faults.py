@@ -42,6 +42,7 @@ FAULTS = [
     ("reference that never moves", "kernels/softmax.hpp", "const auto moves = largest > before +", "const auto moves = before == Vector<T>(-infinity<T>) & largest > before +"),
     ("reference of the last block", "kernels/softmax.hpp", "xsimd::select(moves, largest, before)", "largest"),
     ("dead rows less infinity", "kernels/softmax.hpp", "xsimd::select(reference == none, Vector<T>(T(0)), reference)", "reference"),
+    ("keys left over not weighed", "kernels/softmax.hpp", "for (; j < keys; ++j, scores += row_stride)", "for (; false; ++j, scores += row_stride)"),
     ("sums of the last span only", "kernels/softmax.hpp", "load(state.sum + row) + load(sums + row));", "load(sums + row));"),
     ("dead rows divided by 0", "kernels/softmax.hpp", "const auto dead = sum == zero;", "const auto dead = sum == one;"),
     ("weights of excluded keys kept", "kernels/store_pairs.hpp", "return xsimd::select(score == none, zero, exp2(score - shift) * inverse);", "return exp2(score - shift) * inverse;"),
