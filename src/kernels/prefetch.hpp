@@ -34,8 +34,9 @@ class UpcomingQueue {
   }
   HEADWISE_INLINE void prefetch_row() {
     if (next_ == due_) return;
+    constexpr int entry = sizeof(const char*);
     const char* line;
-    std::memcpy(&line, static_cast<const char*>(set_->rows) + next_++ * sizeof(line), sizeof(line));
+    std::memcpy(&line, static_cast<const char*>(set_->rows) + entry * next_++, entry);
     line += set_->offset;
     for (const char* const end = line + set_->bytes; line < end; line += 64) {
       if (set_->written) prefetch_to_write(line);
