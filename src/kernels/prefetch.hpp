@@ -14,9 +14,6 @@ namespace {
 /// because many misses at once hold up its own loads.
 class UpcomingQueue {
  public:
-  /// Nothing.
-  UpcomingQueue() = default;
-
   /// All rows of all sets, in so many register tiles, of which none takes rows of two sets.
   UpcomingQueue(const UpcomingSets& upcoming, int tiles) {
     if (upcoming.count == 0 || tiles == 0) return;
