@@ -106,7 +106,8 @@ class LayerTensors {
   AlignedBuffer<T> input_, packed_weight_, output_weight_, bias_, packed_, output_;
 };
 
-template <class T>
+// packed: the weights were copied in the kernel's order beforehand.
+template <class T, bool packed>
 void layer(benchmark::State& state) {
   const LayerSize size(state);
   const LayerTensors<T> tensors(size);
@@ -114,7 +115,7 @@ void layer(benchmark::State& state) {
   options.num_threads = size.threads;
   const MultiHeadAttention<T> layer(
       {size.batch, size.tokens, size.tokens, size.heads, size.heads, size.head_dim(), size.head_dim()},
-      tensors.weights(), options);
+      packed ? pack_weights(tensors.weights()) : tensors.weights(), options);
   const AlignedBuffer<std::byte> workspace(layer.workspace_bytes());
   const MultiHeadAttentionArguments<T> arguments = tensors.arguments();
   measure_arithmetic(
@@ -140,8 +141,10 @@ void sizes(benchmark::internal::Benchmark* benchmark) {
   }
 }
 
-BENCHMARK(layer<float>)->Apply(sizes);
-BENCHMARK(layer<double>)->Apply(sizes);
+BENCHMARK(layer<float, false>)->Name("layer<float>")->Apply(sizes);
+BENCHMARK(layer<double, false>)->Name("layer<double>")->Apply(sizes);
+BENCHMARK(layer<float, true>)->Name("packed_layer<float>")->Apply(sizes);
+BENCHMARK(layer<double, true>)->Name("packed_layer<double>")->Apply(sizes);
 BENCHMARK(bare_projections<float>)->Apply(sizes);
 BENCHMARK(bare_projections<double>)->Apply(sizes);
 

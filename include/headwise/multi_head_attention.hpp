@@ -15,6 +15,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 
@@ -22,6 +23,12 @@
 #include "headwise/tensor.hpp"
 
 namespace headwise {
+
+namespace detail {
+template <class T>
+class PackedWeight;
+}  // namespace detail
+
 inline namespace v0 {
 
 /// How a weight matrix is stored.
@@ -30,12 +37,14 @@ enum class WeightOrder {
   out_in   ///< [outputs, inputs], as torch.nn.Linear: y = x·Wᵀ
 };
 
-/// A linear map y = x·W + bias. Views only: weight and bias must outlive it.
+/// A linear map y = x·W + bias. Views only: weight and bias must outlive it, unless it is packed.
 template <class T>
 struct Projection {
   TensorView<const T, 2> weight = {};  ///< [inputs, outputs] or [outputs, inputs]; one stride is 1, the other positive
   WeightOrder order = WeightOrder::in_out;  ///< of the weight's axes
   std::span<const T> bias = {};             ///< one value per output, or empty
+  /// The map's own copy of the weight, from pack_weight(); then `weight` is nothing but its extents.
+  std::shared_ptr<const detail::PackedWeight<T>> packed = {};
 
   /// Features of x.
   std::int64_t inputs() const { return weight.extent(order == WeightOrder::in_out ? 0 : 1); }
@@ -54,6 +63,15 @@ struct Projection {
 template <class T>
 void project(std::type_identity_t<TensorView<const T, 3>> input, const Projection<T>& projection,
              TensorView<T, 3> output, int num_threads = 0);
+
+/// The same linear map over a copy of weight and bias, the weight in the order in which headwise's kernel reads it.
+/// project() and layers otherwise bring it into that order in every call, which weighs the more the fewer tokens there
+/// are. Every product with the result is computed by that kernel, never by BLAS: sums may be in another order than
+/// unpacked. Worth its memory where a layer runs more than once with fewer than some thousand tokens.
+/// \return owns its copies, which its own copies share: the given weight and bias may change or end
+/// \throws std::invalid_argument as project() for the projection; std::bad_alloc
+template <class T>
+Projection<T> pack_weight(const Projection<T>& projection);
 
 /// Step, a view: [batch, tokens, num_heads·dim] → [batch, num_heads, tokens, dim]. Nothing is copied.
 /// \throws std::invalid_argument if num_heads does not divide the feature extent.
@@ -83,6 +101,10 @@ struct MultiHeadAttentionWeights {
   std::optional<Projection<T>> output = {};  ///< without it the concatenated heads are the output
 };
 
+/// pack_weight() of every projection of a layer.
+template <class T>
+MultiHeadAttentionWeights<T> pack_weights(const MultiHeadAttentionWeights<T>& weights);
+
 /// The data of one run.
 template <class T>
 struct MultiHeadAttentionArguments {
@@ -97,7 +119,7 @@ struct MultiHeadAttentionArguments {
 };
 
 /// The layer prepared for a shape: validates weights once, then runs often. Holds views of the weights, which must
-/// outlive it. Immutable: may run in many threads at once.
+/// outlive it unless they are packed. Immutable: may run in many threads at once.
 template <class T>
 class MultiHeadAttention {
  public:
@@ -136,6 +158,10 @@ void multi_head_attention(const MultiHeadAttentionArguments<T>& arguments, const
 extern template void project<float>(TensorView<const float, 3>, const Projection<float>&, TensorView<float, 3>, int);
 extern template void project<double>(TensorView<const double, 3>, const Projection<double>&, TensorView<double, 3>,
                                      int);
+extern template Projection<float> pack_weight(const Projection<float>&);
+extern template Projection<double> pack_weight(const Projection<double>&);
+extern template MultiHeadAttentionWeights<float> pack_weights(const MultiHeadAttentionWeights<float>&);
+extern template MultiHeadAttentionWeights<double> pack_weights(const MultiHeadAttentionWeights<double>&);
 extern template TensorView<float, 4> split_heads(const TensorView<float, 3>&, std::int64_t);
 extern template TensorView<double, 4> split_heads(const TensorView<double, 3>&, std::int64_t);
 extern template TensorView<const float, 4> split_heads(const TensorView<const float, 3>&, std::int64_t);

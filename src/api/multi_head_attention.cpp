@@ -109,6 +109,15 @@ TensorView<T, 4> heads_of(const TensorView<T, 3>& tokens, std::int64_t num_heads
 }  // namespace
 
 template <class T>
+MultiHeadAttentionWeights<T> pack_weights(const MultiHeadAttentionWeights<T>& weights) {
+  MultiHeadAttentionWeights<T> packed = weights;
+  for (auto* const projection : {&packed.packed, &packed.query, &packed.key, &packed.value, &packed.output}) {
+    if (*projection) *projection = pack_weight(**projection);
+  }
+  return packed;
+}
+
+template <class T>
 MultiHeadAttention<T>::MultiHeadAttention(const MultiHeadAttentionShape& shape,
                                           const MultiHeadAttentionWeights<T>& weights, const AttentionOptions& options)
     : shape_(shape),
@@ -197,6 +206,8 @@ void multi_head_attention(const MultiHeadAttentionArguments<T>& arguments, const
   MultiHeadAttention<T>(shape, weights, options).run(arguments);
 }
 
+template MultiHeadAttentionWeights<float> pack_weights(const MultiHeadAttentionWeights<float>&);
+template MultiHeadAttentionWeights<double> pack_weights(const MultiHeadAttentionWeights<double>&);
 template class MultiHeadAttention<float>;
 template class MultiHeadAttention<double>;
 template void multi_head_attention(const MultiHeadAttentionArguments<float>&, const MultiHeadAttentionWeights<float>&,

@@ -20,6 +20,12 @@ void project(std::type_identity_t<TensorView<const T, 3>> input, const Projectio
 }
 
 template <class T>
+Projection<T> pack_weight(const Projection<T>& projection) {
+  detail::validate_packable(projection);
+  return detail::packed_projection(projection);
+}
+
+template <class T>
 TensorView<T, 4> split_heads(const TensorView<T, 3>& tokens, std::int64_t num_heads) {
   const std::int64_t features = tokens.extent(2);
   if (num_heads < 1 || features % num_heads != 0) {
@@ -33,6 +39,8 @@ TensorView<T, 4> split_heads(const TensorView<T, 3>& tokens, std::int64_t num_he
 
 template void project<float>(TensorView<const float, 3>, const Projection<float>&, TensorView<float, 3>, int);
 template void project<double>(TensorView<const double, 3>, const Projection<double>&, TensorView<double, 3>, int);
+template Projection<float> pack_weight(const Projection<float>&);
+template Projection<double> pack_weight(const Projection<double>&);
 template TensorView<float, 4> split_heads(const TensorView<float, 3>&, std::int64_t);
 template TensorView<double, 4> split_heads(const TensorView<double, 3>&, std::int64_t);
 template TensorView<const float, 4> split_heads(const TensorView<const float, 3>&, std::int64_t);

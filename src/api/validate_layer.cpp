@@ -23,7 +23,7 @@ std::string member(std::string_view name, std::string_view part) {
 /// A weight that BLAS can read and a bias of matching length.
 template <class T>
 void validate_weight(std::string_view name, const Projection<T>& projection) {
-  const auto& [weight, order, bias] = projection;
+  const auto& [weight, order, bias, packed] = projection;
   if (order != WeightOrder::in_out && order != WeightOrder::out_in) {
     refuse(member(name, ".order"), static_cast<std::int64_t>(order), "in_out (0) or out_in (1)");
   }
@@ -33,6 +33,13 @@ void validate_weight(std::string_view name, const Projection<T>& projection) {
   }
   if (count_elements(weight.extents) > kMaximumElements) {
     refuse(member(name, ".weight.extents"), list_text(weight.extents), kMaximumElementsText);
+  }
+  if (packed) {
+    const auto [inputs, outputs] = packed_extents(projection);
+    if (projection.inputs() != inputs || projection.outputs() != outputs) {
+      refuse(member(name, ".weight.extents"), list_text(weight.extents),
+             std::to_string(inputs) + " inputs and " + std::to_string(outputs) + " outputs, as when it was packed");
+    }
   }
   const auto layout = weight_layout(projection);
   if (!layout || layout->stride > max_leading_dimension()) {
@@ -82,7 +89,7 @@ void validate_layer_memory(const MultiHeadAttentionWeights<T>& weights,
   const auto add_projection = [&memory](std::string_view weight, std::string_view bias,
                                         const std::optional<Projection<T>>& projection) {
     if (!projection) return;
-    memory.add_input(weight, projection->weight);
+    if (!projection->packed) memory.add_input(weight, projection->weight);
     memory.add_input(bias, projection->bias);
   };
   add_projection("weights.packed.weight", "weights.packed.bias", weights.packed);
@@ -93,6 +100,14 @@ void validate_layer_memory(const MultiHeadAttentionWeights<T>& weights,
 }
 
 }  // namespace
+
+template <class T>
+void validate_packable(const Projection<T>& projection) {
+  validate_weight("projection", projection);
+  if (projection.packed) return;
+  validate_memory("projection.weight", element_view(projection.weight), true);
+  if (!projection.bias.empty()) validate_memory("projection.bias", element_view(projection.bias), true);
+}
 
 template <class T>
 void validate_projection(const TensorView<const T, 3>& input, const Projection<T>& projection,
@@ -108,7 +123,7 @@ void validate_projection(const TensorView<const T, 3>& input, const Projection<T
   MemoryCheck memory;
   memory.add_output("output", output);
   memory.add_input("input", input);
-  memory.add_input("projection.weight", projection.weight);
+  if (!projection.packed) memory.add_input("projection.weight", projection.weight);
   memory.add_input("projection.bias", projection.bias);
 }
 
@@ -187,12 +202,14 @@ void validate_layer_arguments(const MultiHeadAttentionShape& shape, const MultiH
   validate_layer_memory(weights, arguments);
 }
 
+template void validate_packable(const Projection<float>&);
 template void validate_projection(const TensorView<const float, 3>&, const Projection<float>&,
                                   const TensorView<float, 3>&, int);
 template void validate_weight_set(const MultiHeadAttentionWeights<float>&);
 template void validate_layer(const MultiHeadAttentionShape&, const MultiHeadAttentionWeights<float>&);
 template void validate_layer_arguments(const MultiHeadAttentionShape&, const MultiHeadAttentionWeights<float>&,
                                        const MultiHeadAttentionArguments<float>&);
+template void validate_packable(const Projection<double>&);
 template void validate_projection(const TensorView<const double, 3>&, const Projection<double>&,
                                   const TensorView<double, 3>&, int);
 template void validate_weight_set(const MultiHeadAttentionWeights<double>&);

@@ -7,6 +7,11 @@
 
 namespace headwise::detail {
 
+/// The argument of pack_weight().
+/// \throws std::invalid_argument
+template <class T>
+void validate_packable(const Projection<T>& projection);
+
 /// The arguments of project().
 /// \throws std::invalid_argument
 template <class T>

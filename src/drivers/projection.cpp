@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "drivers/packed_weight.hpp"
 #include "drivers/panel_product.hpp"
 #include "plan/projection_plan.hpp"
 #include "platform/blas.hpp"
@@ -68,12 +69,26 @@ GemmArguments<T> product_of(const TokenRows<T>& rows, const Projection<T>& proje
 }
 
 template <class T>
+bool is_packed(const Projection<T>& projection) {
+  return projection.packed != nullptr;
+}
+
+/// Whether headwise computes the product with so many rows itself.
+template <class T>
+bool by_own_kernel(std::int64_t rows, const Projection<T>& projection) {
+  if (projection.inputs() == 0) return false;
+  const int vector_bytes = panel_kernels<T>().lanes * static_cast<int>(sizeof(T));
+  return is_packed(projection) || multiplies_itself(rows, vector_bytes, blas_vector_bytes());
+}
+
+template <class T>
 void project_rows(const TokenRows<T>& rows, const Projection<T>& projection, const WeightLayout& weight, int num_threads,
                   std::byte* memory) {
   GemmArguments<T> product = product_of(rows, projection, weight);
-  if (by_own_kernel<T>(rows.count, product.inner)) {
-    const PanelPlan plan = panels_of<T>(product.rows, product.columns, product.inner, num_threads);
-    multiply_by_panels<T>(product, projection.bias, plan, memory);
+  if (by_own_kernel(rows.count, projection)) {
+    const T* const packed = is_packed(projection) ? projection.packed->panels() : nullptr;
+    const PanelPlan plan = panels_of<T>(product.rows, product.columns, product.inner, num_threads, packed != nullptr);
+    multiply_by_panels<T>(product, projection.bias, packed, plan, memory);
     return;
   }
   product.accumulate = !projection.bias.empty() || product.inner == 0;
@@ -105,10 +120,28 @@ std::optional<WeightLayout> weight_layout(const Projection<T>& projection) {
 template <class T>
 std::size_t projection_workspace_bytes(std::int64_t rows, const Projection<T>& projection, int num_threads) {
   // Fewer rows may be given to the kernel where all of them are given to BLAS.
-  const std::int64_t inner = projection.inputs();
-  if (!by_own_kernel<T>(std::min(rows, blas_rows - 1), inner)) return 0;
-  const PanelPlan plan = panels_of<T>(rows, projection.outputs(), inner, num_threads);
+  if (!by_own_kernel(std::min(rows, blas_rows - 1), projection)) return 0;
+  const PanelPlan plan =
+      panels_of<T>(rows, projection.outputs(), projection.inputs(), num_threads, is_packed(projection));
   return panel_bytes<T>(plan) * static_cast<std::size_t>(plan.most_threads);
+}
+
+template <class T>
+Projection<T> packed_projection(const Projection<T>& projection) {
+  if (is_packed(projection)) return projection;
+  const WeightLayout weight = *weight_layout(projection);
+  const TokenRows<T> none{0, nullptr, 0, nullptr, 0};
+  const auto packed = std::make_shared<const PackedWeight<T>>(product_of(none, projection, weight), projection.bias);
+  Projection<T> result = projection;
+  result.weight.data = nullptr;
+  result.bias = packed->bias();
+  result.packed = packed;
+  return result;
+}
+
+template <class T>
+std::array<std::int64_t, 2> packed_extents(const Projection<T>& projection) {
+  return projection.packed->extents();
 }
 
 template <class T>
@@ -136,6 +169,10 @@ template std::optional<WeightLayout> weight_layout(const Projection<float>&);
 template std::optional<WeightLayout> weight_layout(const Projection<double>&);
 template std::size_t projection_workspace_bytes(std::int64_t, const Projection<float>&, int);
 template std::size_t projection_workspace_bytes(std::int64_t, const Projection<double>&, int);
+template Projection<float> packed_projection(const Projection<float>&);
+template Projection<double> packed_projection(const Projection<double>&);
+template std::array<std::int64_t, 2> packed_extents(const Projection<float>&);
+template std::array<std::int64_t, 2> packed_extents(const Projection<double>&);
 template void run_projection(const TensorView<const float, 3>&, const Projection<float>&, const TensorView<float, 3>&,
                              int, std::byte*);
 template void run_projection(const TensorView<const double, 3>&, const Projection<double>&,

@@ -2,6 +2,7 @@
 // slow (plan/projection_plan.hpp).
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -22,6 +23,14 @@ struct WeightLayout {
 template <class T>
 std::optional<WeightLayout> weight_layout(const Projection<T>& projection);
 
+/// What pack_weight() returns. The projection satisfies what project() asks.
+template <class T>
+Projection<T> packed_projection(const Projection<T>& projection);
+
+/// Inputs and outputs of a packed projection when it was packed.
+template <class T>
+std::array<std::int64_t, 2> packed_extents(const Projection<T>& projection);
+
 /// Workspace of run_projection for up to `rows` rows (batch · tokens).
 template <class T>
 std::size_t projection_workspace_bytes(std::int64_t rows, const Projection<T>& projection, int num_threads);
@@ -34,6 +43,10 @@ void run_projection(const TensorView<const T, 3>& input, const Projection<T>& pr
 
 extern template std::optional<WeightLayout> weight_layout(const Projection<float>&);
 extern template std::optional<WeightLayout> weight_layout(const Projection<double>&);
+extern template Projection<float> packed_projection(const Projection<float>&);
+extern template Projection<double> packed_projection(const Projection<double>&);
+extern template std::array<std::int64_t, 2> packed_extents(const Projection<float>&);
+extern template std::array<std::int64_t, 2> packed_extents(const Projection<double>&);
 extern template std::size_t projection_workspace_bytes(std::int64_t, const Projection<float>&, int);
 extern template std::size_t projection_workspace_bytes(std::int64_t, const Projection<double>&, int);
 extern template void run_projection(const TensorView<const float, 3>&, const Projection<float>&,

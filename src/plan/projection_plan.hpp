@@ -33,6 +33,7 @@ struct PanelPlan {
   int inner;
   int threads;
   int most_threads;  ///< of this product or one of fewer rows
+  bool packed;       ///< the panels are there; else each is packed by the task that needs it
 
   std::int64_t tasks() const { return blocks * panels; }
 };
@@ -40,11 +41,12 @@ struct PanelPlan {
 constexpr std::int64_t parts_of(std::int64_t length, std::int64_t part) { return (length + part - 1) / part; }
 
 /// \param panel_columns of the kernel's widest panel
+/// \param packed whether the panels are there already
 inline PanelPlan plan_panels(std::int64_t rows, std::int64_t columns, std::int64_t inner, int panel_columns,
-                             std::size_t element_size, int num_threads) {
+                             std::size_t element_size, int num_threads, bool packed) {
   // A piece of 64 columns is 192 KiB: shorter ones read and write the result more often, 128 … 512 floats lose up to 5 %
   // at 1024 rows. For few rows packing is what counts, and a piece that stays in the first level gains 2 to 3 %.
-  const std::int64_t most_inner = (rows < 256 ? 512 : 3072) / static_cast<std::int64_t>(element_size);
+  const std::int64_t most_inner = (rows < 256 && !packed ? 512 : 3072) / static_cast<std::int64_t>(element_size);
   // Rows of 768 floats fill three quarters of a second-level cache of 2 MiB.
   constexpr std::int64_t most_rows = 512, fewest_rows = 64;
   // A product without rows or columns has no panel either, but parts need a length.
@@ -54,7 +56,8 @@ inline PanelPlan plan_panels(std::int64_t rows, std::int64_t columns, std::int64
                  .panels = parts_of(columns, panel_columns),
                  .inner = static_cast<int>(parts_of(inner, parts_of(inner, most_inner))),
                  .threads = 1,
-                 .most_threads = 1};
+                 .most_threads = 1,
+                 .packed = packed};
   const double products = static_cast<double>(rows) * static_cast<double>(columns) * static_cast<double>(inner);
   if (products >= serial_work) plan.most_threads = num_threads;
   const std::int64_t wanted = plan.most_threads > 1 ? 4 * std::int64_t{plan.most_threads} : 1;  // tasks

@@ -192,6 +192,33 @@ TEST_CASE("project refuses what BLAS cannot compute") {
         "headwise: output.extent(1) is 3, expected 4 (tokens of input)");
 }
 
+TEST_CASE("pack_weight refuses what project does; a packed projection keeps its extents") {
+  const Call call;
+  Projection<float> projection = call.projection(4, 4);
+  projection.weight.strides = {2, 2};
+  CHECK(refusal_of([&] { pack_weight(projection); })
+            .starts_with("headwise: projection.weight.strides is [2, 2], expected one stride of 1"));
+  projection = call.projection(4, 4);
+  projection.weight.data = nullptr;
+  CHECK(refusal_of([&] { pack_weight(projection); }) ==
+        "headwise: projection.weight.data is null, expected a pointer to 16 elements");
+  projection = call.projection(4, 4);
+  projection.bias = std::span(call.bias).first(3);
+  CHECK(refusal_of([&] { pack_weight(projection); }) ==
+        "headwise: projection.bias.size() is 3, expected none or 4 (outputs)");
+
+  Projection<float> packed = pack_weight(call.projection(4, 4));
+  packed.weight = packed.weight.slice(1, 0, 2);
+  const std::string expected = "4 inputs and 4 outputs, as when it was packed";
+  CHECK(refusal_of([&] { project(call.arguments.query_input, packed, call.arguments.output); }) ==
+        "headwise: projection.weight.extents is [4, 2], expected " + expected);
+  CHECK(refusal_of([&] { pack_weight(packed); }) ==
+        "headwise: projection.weight.extents is [4, 2], expected " + expected);
+  Call layer;
+  layer.weights.query = packed;
+  CHECK(refusal_of([&] { layer.run(); }) == "headwise: weights.query.weight.extents is [4, 2], expected " + expected);
+}
+
 TEST_CASE("multi_head_attention refuses head counts that do not divide") {
   Call call;
   CHECK(refusal_of([&] { multi_head_attention(call.arguments, call.weights, 3); }) ==

@@ -207,6 +207,41 @@ TEST_CASE("a workspace of the caller gives the same bits as none, and so does ev
   }
 }
 
+TEST_CASE_TEMPLATE("a layer of packed weights keeps its bits, whatever becomes of the given ones", T, float, double) {
+  for (const Layer& given :
+       {Layer{.shape = self_shape, .packed = true, .order = WeightOrder::out_in},
+        Layer{.shape = cross_shape, .cross = true, .bias = false}, Layer{.shape = self_shape, .outputs = 0}}) {
+    Problem<T> problem(given);
+    problem.run();
+    const auto output = dense(problem.output.view), weights = dense(problem.attention_weights.view);
+    const MultiHeadAttentionWeights<T> packed = pack_weights(pack_weights(problem.given_weights()));
+    for (auto* const numbers : {&problem.weights.weight[0], &problem.weights.weight[1], &problem.weights.bias[0],
+                                &problem.weights.bias[1]}) {
+      *numbers = {};
+    }
+    problem.poison();
+    MultiHeadAttention<T>(given.shape, packed, given.options).run(problem.arguments());
+    CHECK(same_bits(dense(problem.output.view), output));
+    CHECK(same_bits(dense(problem.attention_weights.view), weights));
+  }
+}
+
+TEST_CASE("a packed projection of nothing is one") {
+  const std::vector<float> bias{1, 2, 3};
+  std::vector<float> output(6, 7.0F);
+  const Projection<float> bias_alone = pack_weight(
+      Projection<float>{.weight = TensorView<const float, 2>::contiguous(nullptr, {0, 3}), .bias = bias});
+  project(TensorView<const float, 3>::contiguous(nullptr, {1, 2, 0}), bias_alone,
+          TensorView<float, 3>::contiguous(output.data(), {1, 2, 3}));
+  CHECK(output == std::vector<float>{1, 2, 3, 1, 2, 3});
+  const std::vector<float> input(4);
+  const Projection<float> no_outputs =
+      pack_weight(Projection<float>{.weight = TensorView<const float, 2>::contiguous(nullptr, {2, 0})});
+  project(TensorView<const float, 3>::contiguous(input.data(), {1, 2, 2}), no_outputs,
+          TensorView<float, 3>::contiguous(output.data(), {1, 2, 0}));
+  CHECK(output[0] == 1);
+}
+
 TEST_CASE("multi_head_attention finds the sizes of heads, grouped ones and packed ones too") {
   for (const Layer& layer : {Layer{.shape = cross_shape, .cross = true}, Layer{.shape = self_shape, .packed = true}}) {
     const Problem<double> problem(layer);

@@ -1,11 +1,13 @@
 #include "drivers/projection.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <doctest/doctest.h>
 #include <optional>
 #include <vector>
 
+#include "plan/projection_plan.hpp"
 #include "support/environment.hpp"
 #include "support/guarded_buffer.hpp"
 #include "support/layer_reference.hpp"
@@ -45,8 +47,8 @@ void check_projection(const Sizes& sizes, Rows input_rows, Rows output_rows, Wei
   Random random(7);
   const Tensor<T, 3> input = make_rows<T>(input_rows, {batch, tokens, inputs});
   visit_elements(input.view, [&](T& element) { element = static_cast<T>(random.normal()); });
-  const std::vector<T> weight = normal<T>(random, inputs * outputs);
-  const std::vector<T> bias_values = normal<T>(random, bias ? outputs : 0);
+  std::vector<T> weight = normal<T>(random, inputs * outputs);
+  std::vector<T> bias_values = normal<T>(random, bias ? outputs : 0);
   const auto extents = order == WeightOrder::in_out ? std::array{inputs, outputs} : std::array{outputs, inputs};
   const Projection<T> projection{
       .weight = TensorView<const T, 2>::contiguous(weight.data(), extents), .order = order, .bias = bias_values};
@@ -57,6 +59,17 @@ void check_projection(const Sizes& sizes, Rows input_rows, Rows output_rows, Wei
       reference_projection(exact<ReferenceTypeOf<T>>(TensorView<const T, 3>(input.view)), projection);
   CHECK(reference.worst_share(dense(output.view)) <= 1);
   CHECK(output.gaps_untouched());
+
+  // Packed, the map needs weight and bias no longer; its kernel is the one that computes few rows anyway.
+  const std::vector<T> unpacked = dense(output.view);
+  const Projection<T> packed = detail::packed_projection(projection);
+  std::fill(weight.begin(), weight.end(), T(NAN));
+  std::fill(bias_values.begin(), bias_values.end(), T(NAN));
+  output.buffer->poison();
+  run_projection<T>(input.view, packed, output.view, num_threads);
+  CHECK(reference.worst_share(dense(output.view)) <= 1);
+  CHECK(output.gaps_untouched());
+  if (batch * tokens < detail::blas_rows) CHECK(same_bits(dense(output.view), unpacked));
 }
 
 }  // namespace

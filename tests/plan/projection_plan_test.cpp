@@ -34,15 +34,16 @@ TEST_CASE("projection_plan: blocks and panels cover the product, pieces are alik
     for (const std::int64_t columns : {1, 63, 64, 65, 768, 2304}) {
       for (const std::int64_t inner : {1, 767, 768, 769, 4096}) {
         for (const int threads : {1, 2, 64}) {
+          const bool packed = threads == 2;
           CAPTURE(rows);
           CAPTURE(columns);
           CAPTURE(inner);
           CAPTURE(threads);
-          const detail::PanelPlan plan = detail::plan_panels(rows, columns, inner, 64, 4, threads);
+          const detail::PanelPlan plan = detail::plan_panels(rows, columns, inner, 64, 4, threads, packed);
           CHECK(plan.rows >= std::min<std::int64_t>(rows, 64));
           CHECK(plan.blocks == (rows + plan.rows - 1) / plan.rows);
           CHECK(plan.panels == (columns + 63) / 64);
-          const std::int64_t most_inner = rows < 256 ? 128 : 768;
+          const std::int64_t most_inner = rows < 256 && !packed ? 128 : 768;
           CHECK(plan.inner <= most_inner);
           CHECK((inner + plan.inner - 1) / plan.inner == (inner + most_inner - 1) / most_inner);
           CHECK(plan.threads <= plan.most_threads);
@@ -55,8 +56,8 @@ TEST_CASE("projection_plan: blocks and panels cover the product, pieces are alik
 }
 
 TEST_CASE("projection_plan: a product without rows or columns has no tasks") {
-  CHECK(detail::plan_panels(0, 64, 64, 64, 4, 2).tasks() == 0);
-  CHECK(detail::plan_panels(64, 0, 64, 64, 4, 2).tasks() == 0);
+  CHECK(detail::plan_panels(0, 64, 64, 64, 4, 2, false).tasks() == 0);
+  CHECK(detail::plan_panels(64, 0, 64, 64, 4, 2, false).tasks() == 0);
 }
 
 }  // namespace headwise::test
