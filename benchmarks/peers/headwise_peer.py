@@ -23,6 +23,7 @@ class Headwise(Peer):
                 in_proj_bias=arrays["in_bias"],
                 out_proj_weight=arrays["out_weight"],
                 out_proj_bias=arrays["out_bias"],
+                pack_weights=True,  # as ONNX Runtime and OpenVINO do with constants
             )
             return lambda: layer(arrays["x"], num_threads=threads)
         query, key, value = (arrays[name] for name in ("query", "key", "value"))

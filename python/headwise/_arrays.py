@@ -71,8 +71,3 @@ def has_dense_rows(array: np.ndarray[Any, Any]) -> bool:
     return (features <= 1 or array.strides[-1] == array.itemsize) and (
         array.shape[-2] <= 1 or array.strides[-2] >= features * array.itemsize
     )
-
-
-def with_dense_rows(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The array itself, or a dense copy where BLAS could not read it."""
-    return array if has_dense_rows(array) else np.ascontiguousarray(array)

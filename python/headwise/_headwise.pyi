@@ -99,6 +99,18 @@ def onnx_attention(
 ) -> tuple[Any, Any, Any, Any]: ...
 def _time_attention(repeats: int) -> float: ...
 
+class _Layer:
+    def __init__(
+        self,
+        arrays: dict[str, Any],
+        num_heads: int,
+        num_kv_heads: int,
+        weight_order: Literal["out_in", "in_out"],
+        batch_first: bool,
+        pack: bool,
+    ) -> None: ...
+    def run(self, query: Any, key: Any, value: Any, **options: Any) -> Any: ...
+
 class AttentionPlan:
     def __init__(
         self,

@@ -6,12 +6,8 @@ from typing import Any, Optional
 
 import numpy as np
 
-from ._arrays import as_floats, as_kind_of, as_numpy, refuse_type, refuse_value, written_to
-from ._headwise import attention
+from ._arrays import as_numpy, refuse_type, refuse_value
 from ._layer_weights import LayerWeights, WeightOrder
-from ._scratch import Scratch, ScratchPool
-
-Floats = np.ndarray[Any, Any]
 
 
 class MultiHeadAttention:
@@ -20,8 +16,8 @@ class MultiHeadAttention:
         q, k, v = query @ Wq.T + bq, key @ Wk.T + bk, value @ Wv.T + bv, split into heads
         output  = concatenated attention(q, k, v) @ Wo.T + bo
 
-    Weights are views of the arrays given: a change of those is seen by the next call. All have one type, float32 or
-    float64. The layer keeps the memory of its intermediate results, as much as its largest call needed, for the next
+    Weights are views of the arrays given, unless packed: a change of those is seen by the next call. All have one type,
+    float32 or float64. The layer keeps the memory of its intermediate results, as much as its largest call needed, for the next
     call; calls at once are fine. Shapes below are for weight_order="out_in", torch's; with "in_out" every weight is transposed.
 
     Args:
@@ -37,6 +33,8 @@ class MultiHeadAttention:
         out_proj_bias: (outputs,).
         weight_order: "out_in" or "in_out".
         batch_first: False: arrays of three axes are (tokens, batch, features), as torch's default.
+        pack_weights: True: the layer copies weights and biases now, in the order of the library's kernel, which calls of
+            few tokens otherwise do again each time; changes of the arrays are not seen.
     """
 
     def __init__(
@@ -57,6 +55,7 @@ class MultiHeadAttention:
         out_proj_bias: Any = None,
         weight_order: WeightOrder = "out_in",
         batch_first: bool = True,
+        pack_weights: bool = False,
     ) -> None:
         self.embed_dim = _count(embed_dim, "embed_dim")
         self.num_heads = _count(num_heads, "num_heads")
@@ -77,11 +76,12 @@ class MultiHeadAttention:
             "out_proj_bias": out_proj_bias,
         }
         self._weights = LayerWeights(self.embed_dim, self.num_heads, self.num_kv_heads, weight_order, arrays)
-        self._scratch = ScratchPool()
+        self._pack_weights = bool(pack_weights)
+        self._computer = self._weights.computer(self.num_heads, self.num_kv_heads, self.batch_first, self._pack_weights)
 
     @classmethod
-    def from_torch(cls, module: Any) -> MultiHeadAttention:
-        """The layer of a torch.nn.MultiheadAttention, over the module's own weights.
+    def from_torch(cls, module: Any, *, pack_weights: bool = False) -> MultiHeadAttention:
+        """The layer of a torch.nn.MultiheadAttention, over the module's own weights unless they are packed.
 
         Called as layer(query, key, value) it gives what the module gives in evaluation; batch_first is the module's.
 
@@ -105,6 +105,7 @@ class MultiHeadAttention:
             module.embed_dim,
             module.num_heads,
             batch_first=module.batch_first,
+            pack_weights=pack_weights,
             **tensors,
         )
 
@@ -142,66 +143,20 @@ class MultiHeadAttention:
             weights). Torch tensors where query is one. Rows that attend no key have the output of zero heads (torch:
             NaN).
         """
-        tokens = self._batched(query, "query")
-        keys = None if key is None else self._batched(key, "key")
-        values = None if value is None else self._batched(value, "value")
-        single = as_numpy(query, "query").ndim == 2
         if need_weights:
             options["return_weights"] = "mean" if average_attn_weights else True
         if key_padding_mask is not None:
-            key_padding_mask = as_numpy(key_padding_mask, "key_padding_mask")
-            options["key_padding_mask"] = key_padding_mask[np.newaxis] if single else key_padding_mask
+            padding = as_numpy(key_padding_mask, "key_padding_mask")
+            single = as_numpy(query, "query").ndim == 2
+            options["key_padding_mask"] = padding[np.newaxis] if single else padding
+        return self._computer.run(query, key, value, out=out, num_threads=num_threads, **options)
 
-        scratch = self._scratch.borrow()
-        try:
-            output, results = self._compute(tokens, keys, values, scratch, num_threads, options)
-        finally:
-            self._scratch.give_back(scratch)
-        if single:
-            output = output[0]
-        elif not self.batch_first:
-            output = output.swapaxes(0, 1)
-        returned = as_kind_of(output, query) if out is None else written_to(out, output)
-        if not isinstance(results, tuple):
-            return returned
-        return (returned, *(as_kind_of(extra[0] if single else extra, query) for extra in results[1:]))
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_computer"}
 
-    def _compute(
-        self,
-        tokens: Floats,
-        keys: Optional[Floats],
-        values: Optional[Floats],
-        scratch: Scratch,
-        num_threads: int,
-        options: dict[str, Any],
-    ) -> tuple[Floats, Any]:
-        """The output, and what attention() returned."""
-        q, k, v = self._weights.project_inputs(tokens, keys, values, scratch, num_threads)
-        q = _split_heads(q, self.num_heads)
-        k = _split_heads(k, self.num_kv_heads)
-        v = _split_heads(v, self.num_kv_heads)
-        batch, heads, length, _ = q.shape
-        shape = (batch, length, heads * v.shape[3])
-        projected = self._weights.has_output_projection
-        joined = scratch.take("heads", shape, q.dtype) if projected else np.empty(shape, q.dtype)
-        results: Any = attention(q, k, v, out=_split_heads(joined, heads), num_threads=num_threads, **options)
-        return (self._weights.project_output(joined, num_threads) if projected else joined), results
-
-    def _batched(self, tokens: Any, name: str) -> Floats:
-        """[batch, tokens, features]"""
-        view = as_floats(tokens, name)
-        self._weights.expect_same_type(view, name)
-        if view.ndim == 2:
-            return view[np.newaxis]
-        if view.ndim != 3:
-            raise refuse_value(f"number of axes of {name}", view.ndim, "3 (batch, tokens, features) or 2")
-        return view if self.batch_first else view.swapaxes(0, 1)
-
-
-def _split_heads(tokens: Floats, heads: int) -> Floats:
-    """[batch, heads, tokens, dim], a view."""
-    batch, length, features = tokens.shape
-    return tokens.reshape(batch, length, heads, features // heads).swapaxes(1, 2)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._computer = self._weights.computer(self.num_heads, self.num_kv_heads, self.batch_first, self._pack_weights)
 
 
 def _count(number: Any, name: str) -> int:

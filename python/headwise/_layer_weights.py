@@ -1,15 +1,13 @@
-"""The weights of an attention layer: checked once, applied by BLAS."""
+"""The weights of an attention layer, checked once."""
 
 from __future__ import annotations
 
-import itertools
 from typing import Any, Literal, Optional
 
 import numpy as np
 
-from ._arrays import as_floats, expect_type, has_dense_rows, refuse_value, with_dense_rows
-from ._headwise import project
-from ._scratch import Scratch
+from ._arrays import as_floats, expect_type, has_dense_rows, refuse_value
+from ._headwise import _Layer
 
 Floats = np.ndarray[Any, Any]
 WeightOrder = Literal["out_in", "in_out"]
@@ -27,63 +25,14 @@ class LayerWeights:
         self._heads = {"q": num_heads, "k": num_kv_heads, "v": num_kv_heads}
         self._order = weight_order
         self._arrays = {name: _parameter(array, name) for name, array in given.items() if array is not None}
-        self._shapes = {name: array.shape for name, array in self._arrays.items()}
         self._check_forms()
         self._check_types()
         self._outputs = self._projection_outputs()
-        # Where the outputs of query, key and value lie side by side in packed weights.
-        ends = [0, *itertools.accumulate(self._outputs)]
-        self._parts = [slice(begin, end) for begin, end in zip(ends, ends[1:])]
         self._check_shapes()
 
-    def expect_same_type(self, tokens: Floats, name: str) -> None:
-        reference = next(iter(self._arrays))
-        expect_type(tokens, name, self._arrays[reference].dtype, f"the type of {reference}")
-
-    def project_inputs(
-        self,
-        query: Floats,
-        key: Optional[Floats],
-        value: Optional[Floats],
-        scratch: Scratch,
-        num_threads: int,
-    ) -> list[Floats]:
-        """The projections of query, key and value, [batch, tokens, outputs]; packed weights of one input in one."""
-        self._expect_unchanged()
-        packed, bias = self._arrays.get("in_proj_weight"), self._arrays.get("in_proj_bias")
-        if packed is not None and key is None and value is None:
-            self._expect_features(query, "query", packed)
-            out = scratch.take("projected", (*query.shape[:2], self._parts[-1].stop), query.dtype)
-            projected = self._project(query, packed, bias, num_threads, out)
-            return [projected[:, :, part] for part in self._parts]
-        key = query if key is None else key
-        value = key if value is None else value
-        results = []
-        for part, (name, tokens) in zip(self._parts, (("query", query), ("key", key), ("value", value))):
-            if packed is None:
-                weight = self._arrays[f"{name[0]}_proj_weight"]
-            else:
-                weight = packed[part] if self._order == "out_in" else packed[:, part]
-            own_bias = self._arrays.get(f"{name[0]}_proj_bias") if bias is None else bias[part]
-            self._expect_features(tokens, name, weight)
-            out = scratch.take(name, (*tokens.shape[:2], part.stop - part.start), tokens.dtype)
-            results.append(self._project(tokens, weight, own_bias, num_threads, out))
-        return results
-
-    @property
-    def has_output_projection(self) -> bool:
-        return "out_proj_weight" in self._arrays
-
-    def project_output(self, heads: Floats, num_threads: int) -> Floats:
-        """The output projection."""
-        arrays = self._arrays
-        return self._project(heads, arrays["out_proj_weight"], arrays.get("out_proj_bias"), num_threads)
-
-    def _project(
-        self, tokens: Floats, weight: Floats, bias: Optional[Floats], num_threads: int, out: Optional[Floats] = None
-    ) -> Floats:
-        dense = with_dense_rows(tokens)
-        return project(dense, weight, bias, weight_order=self._order, out=out, num_threads=num_threads)
+    def computer(self, num_heads: int, num_kv_heads: int, batch_first: bool, pack: bool) -> _Layer:
+        """What computes the layer."""
+        return _Layer(self._arrays, num_heads, num_kv_heads, self._order, batch_first, pack)
 
     def _inputs_and_outputs(self, weight: Floats) -> tuple[int, int]:
         inputs, outputs = weight.shape if self._order == "in_out" else weight.shape[::-1]
@@ -94,17 +43,6 @@ class LayerWeights:
         if "in_proj_weight" in self._arrays:
             return [heads * (self._embed_dim // self._heads["q"]) for heads in self._heads.values()]
         return [self._inputs_and_outputs(self._arrays[f"{name}_proj_weight"])[1] for name in "qkv"]
-
-    def _expect_features(self, tokens: Floats, name: str, weight: Floats) -> None:
-        inputs, _ = self._inputs_and_outputs(weight)
-        if tokens.shape[2] != inputs:
-            raise refuse_value(f"features of {name}", tokens.shape[2], f"{inputs} (inputs of its weight)")
-
-    def _expect_unchanged(self) -> None:
-        """The caller owns the arrays, and NumPy lets him resize them."""
-        for name, array in self._arrays.items():
-            if array.shape != self._shapes[name]:
-                raise refuse_value(f"shape of {name}", array.shape, f"{self._shapes[name]}, as when the layer was made")
 
     def _check_forms(self) -> None:
         """Either packed or apart, each complete."""
@@ -122,8 +60,9 @@ class LayerWeights:
             raise refuse_value("out_proj_bias", "given", "none without out_proj_weight")
 
     def _check_types(self) -> None:
+        reference = next(iter(self._arrays))
         for name, array in self._arrays.items():
-            self.expect_same_type(array, name)
+            expect_type(array, name, self._arrays[reference].dtype, f"the type of {reference}")
             axes = 2 if name.endswith("weight") else 1
             if array.ndim != axes:
                 raise refuse_value(f"number of axes of {name}", array.ndim, str(axes))

@@ -83,10 +83,23 @@ void AttentionCall<T>::set_ragged(nb::handle key, nb::handle value, nb::handle q
 }
 
 template <class T>
+void AttentionCall<T>::set_heads(const TensorView<const T, 4>& query, const TensorView<const T, 4>& key,
+                                 const TensorView<const T, 4>& value, const TensorView<T, 4>& output) {
+  arguments_.query = query;
+  arguments_.key = key;
+  arguments_.value = value;
+  arguments_.output = output;
+  output_in_place_ = true;
+  shape_.key_length = key.extent(2);
+  shape_.value_dim = value.extent(3);
+}
+
+template <class T>
 void AttentionCall<T>::read_inputs() {
-  shape_.batch = ragged_ ? static_cast<std::int64_t>(arguments_.query_starts.size()) - 1 : query_.extent(0);
-  shape_.num_heads = query_.extent(1);
-  if (!ragged_) shape_.query_length = query_.extent(2);
+  const TensorView<const T, 4>& query = arguments_.query;
+  shape_.batch = ragged_ ? static_cast<std::int64_t>(arguments_.query_starts.size()) - 1 : query.extent(0);
+  shape_.num_heads = query.extent(1);
+  if (!ragged_) shape_.query_length = query.extent(2);
   if (keywords_.mask) {
     constexpr const char* reason = ": non-zero = attend (bias takes numbers to add)";
     arguments_.mask = scores_shaped<std::uint8_t>(mask_, keywords_.mask, "mask", reason);
@@ -112,20 +125,26 @@ void AttentionCall<T>::read_inputs() {
 }
 
 template <class T>
-void AttentionCall<T>::allocate_outputs() {
+void AttentionCall<T>::allocate_output() {
   constexpr ElementType type = element_type_of<T>();
-  const auto& [batch, heads, kv_heads, queries, keys, head_dim, value_dim] = shape_;
+  const std::int64_t heads = shape_.num_heads, features = shape_.value_dim;
   if (keywords_.out) {
     output_.emplace(keywords_.out, "out", type);
     output_->array().expect_rank(ragged_ ? 3 : 4, ragged_ ? token_axes : head_axes);
   } else if (ragged_) {
-    output_.emplace(type, std::initializer_list<std::int64_t>{query_.extent(0), heads, value_dim});
+    output_.emplace(type, std::initializer_list<std::int64_t>{query_.extent(0), heads, features});
   } else {
-    output_.emplace(type, std::initializer_list<std::int64_t>{batch, heads, queries, value_dim});
+    output_.emplace(type, std::initializer_list<std::int64_t>{shape_.batch, heads, shape_.query_length, features});
   }
   const Array& output = output_->array();
   arguments_.output = ragged_ ? ragged_view(output.view<T, 3>()) : output.view<T, 4>();
+}
 
+template <class T>
+void AttentionCall<T>::allocate_outputs() {
+  constexpr ElementType type = element_type_of<T>();
+  const auto& [batch, heads, kv_heads, queries, keys, head_dim, value_dim] = shape_;
+  if (!output_in_place_) allocate_output();
   if (keywords_.return_logsumexp && as_bool(keywords_.return_logsumexp, "return_logsumexp")) {
     // Ragged: [tokens, heads] in memory, so that it goes with the output.
     if (ragged_) {
@@ -154,31 +173,29 @@ void AttentionCall<T>::allocate_outputs() {
 }
 
 template <class T>
-template <class Compute>
-nb::object AttentionCall<T>::run_with(const Compute& compute) {
-  read_inputs();
-  allocate_outputs();
-  {
-    const nb::gil_scoped_release without_lock;
-    compute(arguments_);
-  }
+nb::object AttentionCall<T>::results(const nb::object& output, bool batched) const {
+  if (!logsumexp_ && !weights_ && !scores_) return output;
   const bool torch = is_torch_tensor(query_.object());
-  if (!logsumexp_ && !weights_ && !scores_) return output_->object(torch);
-  nb::list results;
-  for (const auto* result : {&output_, &logsumexp_, &weights_, &scores_}) {
-    if (*result) results.append((*result)->object(torch));
+  nb::list all;
+  all.append(output);
+  for (const auto* result : {&logsumexp_, &weights_, &scores_}) {
+    if (!*result) continue;
+    const nb::object array = (*result)->object(torch);
+    all.append(batched ? array : nb::object(array[0]));
   }
-  return nb::tuple(results);
+  return nb::tuple(all);
 }
 
 template <class T>
 nb::object AttentionCall<T>::run(const AttentionOptions& options) {
-  return run_with([&](const AttentionArguments<T>& arguments) { attention<T>(arguments, options); });
+  run_with([&](const AttentionArguments<T>& arguments) { attention<T>(arguments, options); });
+  return results(output_->object(is_torch_tensor(query_.object())));
 }
 
 template <class T>
 nb::object AttentionCall<T>::run(const AttentionPlan<T>& plan) {
-  return run_with([&](const AttentionArguments<T>& arguments) { plan.run(arguments); });
+  run_with([&](const AttentionArguments<T>& arguments) { plan.run(arguments); });
+  return results(output_->object(is_torch_tensor(query_.object())));
 }
 
 template class AttentionCall<float>;

@@ -29,16 +29,30 @@ class AttentionCall {
   /// Keys, values and queries of a ragged batch, [tokens, heads, dim]; starts as in AttentionArguments.
   void set_ragged(nb::handle key, nb::handle value, nb::handle query_starts, nb::handle key_starts);
 
+  /// Heads and output in memory that outlives the call.
+  void set_heads(const TensorView<const T, 4>& query, const TensorView<const T, 4>& key,
+                 const TensorView<const T, 4>& value, const TensorView<T, 4>& output);
+
   /// Computes with a new plan.
   /// \return the output or, where more was asked for, a tuple of output, logsumexp, weights and scores
   nb::object run(const AttentionOptions& options);
   /// Computes with `plan`.
   nb::object run(const AttentionPlan<T>& plan);
+  /// Reads the other arguments, allocates outputs and calls compute(arguments) without the GIL.
+  template <class Compute>
+  void run_with(const Compute& compute) {
+    read_inputs();
+    allocate_outputs();
+    const nb::gil_scoped_release without_lock;
+    compute(arguments_);
+  }
+  /// What run() returns with `output` as the output.
+  /// \param batched false: without the axis of the batch, of which there is one
+  nb::object results(const nb::object& output, bool batched = true) const;
 
  private:
-  template <class Compute>
-  nb::object run_with(const Compute& compute);
   void read_inputs();
+  void allocate_output();
   void allocate_outputs();
   TensorView<const T, 4> read_keys(OptionalArray& array, nb::handle object, const char* name);
 
@@ -46,7 +60,7 @@ class AttentionCall {
   const Keywords& keywords_;
   AttentionShape shape_;
   AttentionArguments<T> arguments_;
-  bool ragged_ = false, return_scores_, mean_weights_ = false;
+  bool ragged_ = false, output_in_place_ = false, return_scores_;
   OptionalArray key_, value_, mask_, bias_, key_padding_mask_;
   std::optional<Numbers<std::int64_t>> key_lengths_, query_offsets_, query_starts_, key_starts_;
   std::optional<Numbers<T>> alibi_slopes_, sinks_;

@@ -12,6 +12,7 @@ void bind_runtime(nb::module_& module);
 void bind_attention(nb::module_& module);
 void bind_plan(nb::module_& module);
 void bind_kv_cache(nb::module_& module);
+void bind_layer(nb::module_& module);
 void bind_projection(nb::module_& module);
 void bind_rotary(nb::module_& module);
 void bind_merge(nb::module_& module);

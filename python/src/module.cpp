@@ -10,6 +10,7 @@ NB_MODULE(_headwise, module) {
   headwise::python::bind_attention(module);
   headwise::python::bind_plan(module);
   headwise::python::bind_kv_cache(module);
+  headwise::python::bind_layer(module);
   headwise::python::bind_projection(module);
   headwise::python::bind_rotary(module);
   headwise::python::bind_merge(module);

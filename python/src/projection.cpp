@@ -6,6 +6,7 @@
 #include "array.hpp"
 #include "bindings.hpp"
 #include "headwise/multi_head_attention.hpp"
+#include "layer_weights.hpp"
 #include "numbers.hpp"
 #include "results.hpp"
 
@@ -13,13 +14,6 @@ namespace headwise::python {
 namespace {
 
 constexpr const char* token_axes = "(batch, tokens, features)";
-
-WeightOrder weight_order_of(nb::handle name) {
-  const std::string given = PyUnicode_Check(name.ptr()) ? nb::cast<std::string>(name) : "";
-  if (given == "out_in") return WeightOrder::out_in;
-  if (given == "in_out") return WeightOrder::in_out;
-  refuse_value("weight_order", nb::cast<std::string>(nb::repr(name)), "\"out_in\" or \"in_out\"");
-}
 
 nb::object project_tokens(nb::handle input, nb::handle weight, nb::handle bias, nb::handle weight_order, nb::handle out,
                           nb::handle num_threads) {

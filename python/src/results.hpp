@@ -24,6 +24,7 @@ class Result {
   Result(nb::handle given, const char* name, ElementType type);
 
   const Array& array() const { return *array_; }
+  bool is_given() const { return given_; }
   /// What the caller gets; a new array as a torch tensor over the same memory where asked for.
   nb::object object(bool as_torch_tensor) const;
 

@@ -162,6 +162,61 @@ def test_weights_are_views(generator, dtype, tokens):
     np.testing.assert_array_equal(layer(tokens), 2 * before)
 
 
+@pytest.mark.parametrize("order", ["out_in", "in_out"])
+@pytest.mark.parametrize("form", ["packed", "apart"])
+def test_packed_weights_are_the_layers_own(generator, dtype, tokens, form, order):
+    arrays = getattr(Weights(generator, dtype), form)(order)
+    layer = headwise.MultiHeadAttention(EMBED, HEADS, **arrays)
+    memory = generator.normal(size=(2, 9, EMBED)).astype(dtype)
+    expected, cross = layer(tokens), layer(tokens, memory)
+    packed = headwise.MultiHeadAttention(EMBED, HEADS, pack_weights=True, **arrays)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(packed))(tokens), expected)
+    for array in arrays.values():
+        if isinstance(array, np.ndarray):
+            array[...] = np.nan
+    np.testing.assert_array_equal(packed(tokens), expected)
+    np.testing.assert_array_equal(packed(tokens, memory), cross)
+
+
+@pytest.mark.parametrize("form", ["packed", "apart"])
+def test_biases_in_the_other_form_than_weights(generator, dtype, tokens, form):
+    weights = Weights(generator, dtype)
+    arrays, biases = getattr(weights, form)(), weights.apart() if form == "packed" else weights.packed()
+    for name in ("in_proj_bias", "q_proj_bias", "k_proj_bias", "v_proj_bias"):
+        arrays.pop(name, None)
+        if name in biases:
+            arrays[name] = biases[name]
+    output, _ = weights.expected(tokens)
+    for pack in (False, True):
+        layer = headwise.MultiHeadAttention(EMBED, HEADS, pack_weights=pack, **arrays)
+        assert output.worst_share(layer(tokens)) <= 1
+
+
+def test_arrays_must_keep_their_shapes(tokens):
+    tokens = tokens.astype(np.float32)
+    arrays = Weights(np.random.default_rng(34), np.float32).packed()
+    for name, shape in (("in_proj_weight", (EMBED, 36)), ("out_proj_bias", (7,))):
+        given = {key: array.copy() if isinstance(array, np.ndarray) else array for key, array in arrays.items()}
+        layer = headwise.MultiHeadAttention(EMBED, HEADS, **given)
+        given[name].resize(shape, refcheck=False)
+        with pytest.raises(ValueError, match=f"shape of {name} is .*, as when the layer was made"):
+            layer(tokens)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_the_output_may_replace_the_query(generator, dtype, batch_first):
+    arrays = dict(Weights(generator, dtype).packed())
+    arrays["out_proj_weight"], arrays["out_proj_bias"] = generator.normal(size=(EMBED, EMBED)).astype(dtype), None
+    for without_projection in (False, True):
+        if without_projection:
+            arrays["out_proj_weight"] = None
+        layer = headwise.MultiHeadAttention(EMBED, HEADS, batch_first=batch_first, **arrays)
+        for x in (generator.normal(size=(3, 5, EMBED)).astype(dtype), np.ones((5, EMBED), dtype)):
+            expected = layer(x)
+            assert layer(x, out=x) is x
+            np.testing.assert_array_equal(x, expected)
+
+
 @pytest.mark.parametrize(
     "kind, named, change",
     [
