@@ -46,6 +46,9 @@ def scaled_dot_product_attention(
         raise refuse_value("dropout_p", dropout_p, "0: headwise has no dropout")
     if is_causal and attn_mask is not None:
         raise refuse_value("attn_mask", "given", "None with is_causal=True")
+    if attn_mask is None and _has_plain_axes(query, key, value):
+        direct: Array = attention(query, key, value, causal=is_causal, scale=scale)
+        return direct
     q, k, v = as_floats(query, "query"), as_floats(key, "key"), as_floats(value, "value")
     for name, array in (("query", q), ("key", k), ("value", v)):
         expect_type(array, name, q.dtype, "the type of query")
@@ -66,6 +69,15 @@ def scaled_dot_product_attention(
     mask = {} if attn_mask is None else _mask(attn_mask, q, scores_leading + (q.shape[2], k.shape[2]))
     result: View = attention(q, k, v, causal=is_causal, scale=scale, **mask)
     return _as_array(result.reshape(scores_leading + result.shape[2:]), query)
+
+
+def _has_plain_axes(query: Any, key: Any, value: Any) -> bool:
+    """Whether attention() takes the arrays as they are: (batch, heads, length, dim) each, with the same leading axes."""
+    try:
+        shape = query.shape
+        return len(shape) == 4 and shape[:2] == key.shape[:2] == value.shape[:2] and len(key.shape) == len(value.shape) == 4
+    except (AttributeError, TypeError):
+        return False
 
 
 def _as_array(result: View, query: Array) -> Array:

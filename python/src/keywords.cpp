@@ -1,5 +1,6 @@
 #include "keywords.hpp"
 
+#include <algorithm>
 #include <array>
 #include <string>
 #include <string_view>
@@ -10,7 +11,7 @@ namespace headwise::python {
 namespace {
 
 struct Keyword {
-  std::string_view name;
+  const char* name;
   nb::handle Keywords::* member;
   KeywordGroup group;
 };
@@ -35,12 +36,34 @@ constexpr std::array known_keywords{
     Keyword{"return_scores", &Keywords::return_scores, plan_keywords},
 };
 
+/// The names as Python keeps those of a program's text, one object each; never freed, as the interpreter may end before
+/// the library's destructors.
+const std::array<PyObject*, known_keywords.size()>& interned_names() {
+  static const auto names = [] {
+    std::array<PyObject*, known_keywords.size()> objects{};
+    for (std::size_t i = 0; i < objects.size(); ++i) objects[i] = PyUnicode_InternFromString(known_keywords[i].name);
+    return objects;
+  }();
+  return names;
+}
+
 std::string_view text(nb::handle object, const char* name) {
   Py_ssize_t size = 0;
   if (!PyUnicode_Check(object.ptr())) refuse_type(name, kind_of(object), "a string");
   const char* characters = PyUnicode_AsUTF8AndSize(object.ptr(), &size);
   if (characters == nullptr) throw nb::python_error();
   return {characters, static_cast<std::size_t>(size)};
+}
+
+/// The known keyword of that name, or null. The same object nearly always: comparing texts takes longer than the rest.
+const Keyword* keyword_of(nb::handle key) {
+  const auto& names = interned_names();
+  const auto same = std::find(names.begin(), names.end(), key.ptr());
+  if (same != names.end()) return &known_keywords[static_cast<std::size_t>(same - names.begin())];
+  const std::string_view name = text(key, "a keyword");
+  const auto equal =
+      std::find_if(known_keywords.begin(), known_keywords.end(), [name](const auto& known) { return known.name == name; });
+  return equal == known_keywords.end() ? nullptr : &*equal;
 }
 
 /// One of a few names.
@@ -71,14 +94,10 @@ Window window_of(nb::handle object) {
 Keywords read_keywords(const char* function, const nb::kwargs& keywords, unsigned groups) {
   Keywords values;
   for (const auto& [key, value] : keywords) {
-    const std::string_view name = text(key, "a keyword");
-    const Keyword* found = nullptr;
-    for (const Keyword& keyword : known_keywords) {
-      if (keyword.name == name && (keyword.group & groups) != 0) found = &keyword;
-    }
-    if (found == nullptr) {
-      throw nb::type_error(
-          (std::string(function) + "() got an unexpected keyword argument '" + std::string(name) + "'").c_str());
+    const Keyword* const found = keyword_of(key);
+    if (found == nullptr || (found->group & groups) == 0) {
+      const std::string name(text(key, "a keyword"));
+      throw nb::type_error((std::string(function) + "() got an unexpected keyword argument '" + name + "'").c_str());
     }
     if (!value.is_none()) values.*found->member = value;
   }
