@@ -21,10 +21,10 @@ const KernelTable<T, T>& panel_kernels() {
   return *kernel_table<T, T>(active_instruction_set());
 }
 
+/// \param num_threads positive
 template <class T>
 PanelPlan panels_of(std::int64_t rows, std::int64_t columns, std::int64_t inner, int num_threads, bool packed) {
-  const int threads = num_threads > 0 ? num_threads : default_num_threads();
-  return plan_panels(rows, columns, inner, panel_kernels<T>().tile_rows, sizeof(T), threads, packed);
+  return plan_panels(rows, columns, inner, panel_kernels<T>().tile_rows, sizeof(T), num_threads, packed);
 }
 
 /// The columns of a panel that the kernel computes: whole vectors.

@@ -4,6 +4,7 @@
 
 #include "drivers/packed_weight.hpp"
 #include "drivers/panel_product.hpp"
+#include "drivers/row_product.hpp"
 #include "plan/projection_plan.hpp"
 #include "platform/blas.hpp"
 #include "platform/parallel.hpp"
@@ -31,14 +32,15 @@ std::optional<std::int64_t> common_row_stride(const TensorView<T, 3>& view) {
   return stride >= view.extent(2) && stride <= max_leading_dimension() ? std::optional(stride) : std::nullopt;
 }
 
+int resolved(int num_threads) { return num_threads > 0 ? num_threads : default_num_threads(); }
+
 /// Fills every row with the bias, or with zeros. BLAS adds the product to it: no second pass over the output.
 template <class T>
 void fill_with_bias(const TokenRows<T>& rows, std::span<const T> bias, std::int64_t outputs, int num_threads) {
   constexpr std::int64_t task_elements = 1 << 16;  // some 20 µs of stores, which pay for a parallel region
   const std::int64_t task_rows = std::max<std::int64_t>(task_elements / outputs, 1);
   const std::int64_t tasks = (rows.count + task_rows - 1) / task_rows;
-  const int threads = num_threads > 0 ? num_threads : default_num_threads();
-  parallel_for(threads, tasks, [&](int, std::int64_t task) {
+  parallel_for(resolved(num_threads), tasks, [&](int, std::int64_t task) {
     const std::int64_t end = std::min(rows.count, (task + 1) * task_rows);
     for (std::int64_t row = task * task_rows; row < end; ++row) {
       T* output = rows.output + row * rows.output_stride;
@@ -73,27 +75,46 @@ bool is_packed(const Projection<T>& projection) {
   return projection.packed != nullptr;
 }
 
-/// Whether headwise computes the product with so many rows itself.
+/// What computes the product of so many rows with the weight; anything where there are no inputs.
 template <class T>
-bool by_own_kernel(std::int64_t rows, const Projection<T>& projection) {
-  if (projection.inputs() == 0) return false;
-  const int vector_bytes = panel_kernels<T>().lanes * static_cast<int>(sizeof(T));
-  return is_packed(projection) || multiplies_itself(rows, vector_bytes, blas_vector_bytes());
+ProductPath path_of(std::int64_t rows, const Projection<T>& projection, const WeightLayout& weight) {
+  return product_path(rows, projection.inputs(), sizeof(T),
+                      {.packed = is_packed(projection),
+                       .transposed = weight.transposed,
+                       .kernel_vector_bytes = panel_kernels<T>().lanes * static_cast<int>(sizeof(T)),
+                       .blas_vector_bytes = blas_vector_bytes()});
 }
 
 template <class T>
-void project_rows(const TokenRows<T>& rows, const Projection<T>& projection, const WeightLayout& weight, int num_threads,
-                  std::byte* memory) {
-  GemmArguments<T> product = product_of(rows, projection, weight);
-  if (by_own_kernel(rows.count, projection)) {
-    const T* const packed = is_packed(projection) ? projection.packed->panels() : nullptr;
-    const PanelPlan plan = panels_of<T>(product.rows, product.columns, product.inner, num_threads, packed != nullptr);
-    multiply_by_panels<T>(product, projection.bias, packed, plan, memory);
-    return;
-  }
+void project_by_panels(const GemmArguments<T>& product, const Projection<T>& projection, int num_threads,
+                       std::byte* memory) {
+  const T* const packed = is_packed(projection) ? projection.packed->panels() : nullptr;
+  const PanelPlan plan =
+      panels_of<T>(product.rows, product.columns, product.inner, resolved(num_threads), packed != nullptr);
+  multiply_by_panels<T>(product, projection.bias, packed, plan, memory);
+}
+
+template <class T>
+void project_by_blas(const TokenRows<T>& rows, GemmArguments<T> product, const Projection<T>& projection,
+                     int num_threads) {
   product.accumulate = !projection.bias.empty() || product.inner == 0;
   if (product.accumulate) fill_with_bias(rows, projection.bias, product.columns, num_threads);
   if (product.inner > 0) gemm<T>(product, num_threads);
+}
+
+template <class T>
+void project_rows(const TokenRows<T>& rows, const Projection<T>& projection, const WeightLayout& weight,
+                  int num_threads, std::byte* memory) {
+  const GemmArguments<T> product = product_of(rows, projection, weight);
+  if (product.inner == 0) return project_by_blas(rows, product, projection, num_threads);
+  switch (path_of(rows.count, projection, weight)) {
+    case ProductPath::blas: return project_by_blas(rows, product, projection, num_threads);
+    case ProductPath::panels: return project_by_panels(product, projection, num_threads, memory);
+    case ProductPath::rows:
+      return multiply_by_rows<T>(product, projection.bias,
+                                 product_threads(product.rows, product.columns, product.inner, resolved(num_threads)),
+                                 memory);
+  }
 }
 
 }  // namespace
@@ -119,11 +140,20 @@ std::optional<WeightLayout> weight_layout(const Projection<T>& projection) {
 
 template <class T>
 std::size_t projection_workspace_bytes(std::int64_t rows, const Projection<T>& projection, int num_threads) {
-  // Fewer rows may be given to the kernel where all of them are given to BLAS.
-  if (!by_own_kernel(std::min(rows, blas_rows - 1), projection)) return 0;
-  const PanelPlan plan =
-      panels_of<T>(rows, projection.outputs(), projection.inputs(), num_threads, is_packed(projection));
-  return panel_bytes<T>(plan) * static_cast<std::size_t>(plan.most_threads);
+  const std::int64_t inputs = projection.inputs(), outputs = projection.outputs();
+  if (inputs == 0) return 0;
+  const WeightLayout weight = *weight_layout(projection);
+  const int threads = resolved(num_threads);
+  // Fewer rows may go another way than all of them.
+  std::size_t bytes = 0;
+  if (path_of(std::min(rows, few_rows), projection, weight) == ProductPath::rows) {
+    bytes = RowProductMemory<T>(Carver(), std::min(rows, few_rows), inputs, threads).bytes;
+  }
+  if (path_of(std::min(rows, blas_rows - 1), projection, weight) == ProductPath::panels) {
+    const PanelPlan plan = panels_of<T>(rows, outputs, inputs, threads, is_packed(projection));
+    bytes = std::max(bytes, panel_bytes<T>(plan) * static_cast<std::size_t>(plan.most_threads));
+  }
+  return bytes;
 }
 
 template <class T>

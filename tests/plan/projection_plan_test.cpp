@@ -29,6 +29,30 @@ TEST_CASE("projection_plan: which products are BLAS's") {
   }
 }
 
+TEST_CASE("projection_plan: few rows of a transposed weight go row by row, packed weights by panels") {
+  struct Case {
+    std::int64_t rows, inner;
+    bool packed, transposed;
+    detail::ProductPath path;
+  };
+  using enum detail::ProductPath;
+  for (const Case& c : {Case{1, 64, false, true, rows},
+                        {8, 64, false, true, rows},
+                        {9, 64, false, true, panels},
+                        {8, 65, false, true, panels},
+                        {8, 8, false, true, panels},
+                        {8, 64, false, false, panels},
+                        {8, 64, true, true, panels},
+                        {511, 64, false, true, panels},
+                        {512, 64, false, true, blas},
+                        {512, 64, true, false, panels}}) {
+    CAPTURE(c.rows);
+    CAPTURE(c.inner);
+    CHECK(detail::product_path(c.rows, c.inner, 4, {c.packed, c.transposed, 64, 64}) == c.path);
+  }
+  CHECK(detail::product_path(512, 64, 4, {false, true, 64, 32}) == panels);
+}
+
 TEST_CASE("projection_plan: blocks and panels cover the product, pieces are alike, threads have enough to do") {
   for (const std::int64_t rows : {8, 64, 127, 128, 500, 513, 4096}) {
     for (const std::int64_t columns : {1, 63, 64, 65, 768, 2304}) {
