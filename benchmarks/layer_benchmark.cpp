@@ -134,6 +134,7 @@ void bare_projections(benchmark::State& state) {
 void sizes(benchmark::internal::Benchmark* benchmark) {
   benchmark->ArgNames({"batch", "tokens", "width", "heads", "threads"})->UseRealTime()->Unit(benchmark::kMicrosecond);
   for (const std::int64_t threads : {1, 2}) {
+    benchmark->Args({1, 1, 768, 12, threads});
     benchmark->Args({1, 64, 64, 4, threads});
     benchmark->Args({1, 128, 512, 8, threads});
     benchmark->Args({1, 1024, 768, 12, threads});

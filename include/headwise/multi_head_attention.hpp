@@ -66,8 +66,9 @@ void project(std::type_identity_t<TensorView<const T, 3>> input, const Projectio
 
 /// The same linear map over a copy of weight and bias, the weight in the order in which headwise's kernel reads it.
 /// project() and layers otherwise bring it into that order in every call, which weighs the more the fewer tokens there
-/// are. Every product with the result is computed by that kernel, never by BLAS: sums may be in another order than
-/// unpacked. Worth its memory where a layer runs more than once with fewer than some thousand tokens.
+/// are, but for up to eight, whose product reads the weight where it lies. Every product with the result is computed by
+/// that kernel: sums may be in another order than unpacked. Worth its memory where a layer runs more than once with
+/// five to some thousand tokens.
 /// \return owns its copies, which its own copies share: the given weight and bias may change or end
 /// \throws std::invalid_argument as project() for the projection; std::bad_alloc
 template <class T>

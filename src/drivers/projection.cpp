@@ -78,9 +78,10 @@ bool is_packed(const Projection<T>& projection) {
 /// What computes the product of so many rows with the weight; anything where there are no inputs.
 template <class T>
 ProductPath path_of(std::int64_t rows, const Projection<T>& projection, const WeightLayout& weight) {
-  return product_path(rows, projection.inputs(), sizeof(T),
+  return product_path(rows, projection.outputs(), projection.inputs(),
                       {.packed = is_packed(projection),
                        .transposed = weight.transposed,
+                       .element_size = sizeof(T),
                        .kernel_vector_bytes = panel_kernels<T>().lanes * static_cast<int>(sizeof(T)),
                        .blas_vector_bytes = blas_vector_bytes()});
 }
@@ -110,10 +111,7 @@ void project_rows(const TokenRows<T>& rows, const Projection<T>& projection, con
   switch (path_of(rows.count, projection, weight)) {
     case ProductPath::blas: return project_by_blas(rows, product, projection, num_threads);
     case ProductPath::panels: return project_by_panels(product, projection, num_threads, memory);
-    case ProductPath::rows:
-      return multiply_by_rows<T>(product, projection.bias,
-                                 product_threads(product.rows, product.columns, product.inner, resolved(num_threads)),
-                                 memory);
+    case ProductPath::rows: return multiply_by_rows<T>(product, projection.bias, resolved(num_threads), memory);
   }
 }
 
@@ -146,8 +144,9 @@ std::size_t projection_workspace_bytes(std::int64_t rows, const Projection<T>& p
   const int threads = resolved(num_threads);
   // Fewer rows may go another way than all of them.
   std::size_t bytes = 0;
-  if (path_of(std::min(rows, few_rows), projection, weight) == ProductPath::rows) {
-    bytes = RowProductMemory<T>(Carver(), std::min(rows, few_rows), inputs, threads).bytes;
+  const std::int64_t few = std::min(rows, few_rows(weight.transposed));
+  if (path_of(few, projection, weight) == ProductPath::rows) {
+    bytes = row_product_bytes<T>(few, inputs, outputs, weight.transposed, threads);
   }
   if (path_of(std::min(rows, blas_rows - 1), projection, weight) == ProductPath::panels) {
     const PanelPlan plan = panels_of<T>(rows, outputs, inputs, threads, is_packed(projection));

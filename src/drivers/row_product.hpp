@@ -1,6 +1,5 @@
-// Products of few rows with a transposed right factor, by the kernel that decode has for queries and keys: it reads
-// every row of the factor once, where it lies. An element's sum is in the same order however the product is cut and
-// whatever rows are beside its own.
+// Products of few rows, by the kernels that decode has for keys and values: they read every row of the right factor
+// once, where it lies. An element's sum is in the same order however the product is cut and whatever rows are beside its own.
 #pragma once
 
 #include <algorithm>
@@ -16,45 +15,59 @@
 
 namespace headwise::detail {
 
-/// Columns of the product that a task computes.
-constexpr std::int64_t row_product_columns = 64;
-
-/// Left rows one after the other, and columns that each thread computes.
+/// Left rows one after the other, a factor of 1 for each, and the columns that each thread computes.
 template <class T>
 struct RowProductMemory {
-  RowProductMemory(Carver carver, std::int64_t rows, std::int64_t inner, int threads)
+  RowProductMemory(Carver carver, std::int64_t rows, std::int64_t inner, std::int64_t columns, int threads)
       : left(carver.take<T>(static_cast<std::size_t>(rows * inner))),
-        sums(carver.take<T>(static_cast<std::size_t>(rows * row_product_columns * threads))),
+        ones(carver.take<T>(static_cast<std::size_t>(rows))),
+        sums(carver.take<T>(static_cast<std::size_t>(rows * columns * threads))),
         bytes(carver.used()) {}
 
-  T *left, *sums;
+  T *left, *ones, *sums;
   std::size_t bytes;
 };
 
-/// C = A·B + bias, over whatever C held.
-/// \param threads at most that many
-/// \param memory as much as RowProductMemory says
 template <class T>
-void multiply_by_rows(const GemmArguments<T>& product, std::span<const T> bias, int threads, std::byte* memory) {
+std::size_t row_product_bytes(std::int64_t rows, std::int64_t inner, std::int64_t columns, bool transposed,
+                              int num_threads) {
+  const std::int64_t task_columns = row_product_columns(columns, transposed, num_threads);
+  return RowProductMemory<T>(Carver(), rows, inner, task_columns, num_threads).bytes;
+}
+
+/// C = A·B + bias, over whatever C held.
+/// \param num_threads at most that many
+/// \param memory row_product_bytes() for so many rows or more, and for num_threads
+template <class T>
+void multiply_by_rows(const GemmArguments<T>& product, std::span<const T> bias, int num_threads, std::byte* memory) {
   const auto& kernels = panel_kernels<T>();
   const auto rows = static_cast<int>(product.rows), inner = static_cast<int>(product.inner);
-  const RowProductMemory<T> buffers(Carver(memory), product.rows, product.inner, threads);
+  const std::int64_t task_columns = row_product_columns(product.columns, product.b_transposed, num_threads);
+  const RowProductMemory<T> buffers(Carver(memory), rows, inner, task_columns, num_threads);
+  const int threads = product_threads(rows, product.columns, inner, num_threads);
   for (int r = 0; r < rows; ++r) std::copy_n(product.a + r * product.a_stride, inner, buffers.left + r * product.inner);
-  const std::int64_t tasks = parts_of(product.columns, row_product_columns);
-  parallel_for(threads, tasks, [&](int thread, std::int64_t task) {
-    const std::int64_t first = task * row_product_columns;
-    const std::int64_t columns = std::min(row_product_columns, product.columns - first);
-    T* const sums = buffers.sums + thread * product.rows * row_product_columns;
-    kernels.row_scores(buffers.left, inner, rows, {product.b + first * product.b_stride, product.b_stride},
-                       static_cast<int>(columns), inner / kernels.lanes, sums, row_product_columns);
+  std::fill_n(buffers.ones, rows, T(1));
+  parallel_for(threads, parts_of(product.columns, task_columns), [&](int thread, std::int64_t task) {
+    const std::int64_t first = task * task_columns, columns = std::min(task_columns, product.columns - first);
+    const auto width = static_cast<int>(task_columns);
+    T* const sums = buffers.sums + thread * rows * task_columns;
+    if (product.b_transposed) {
+      kernels.row_scores(buffers.left, inner, rows, {product.b + first * product.b_stride, product.b_stride},
+                         static_cast<int>(columns), inner / kernels.lanes, sums, width);
+    }
     for (int r = 0; r < rows; ++r) {
-      const T* const row = sums + r * row_product_columns;
-      T* const result = product.c + r * product.c_stride + first;
-      if (bias.empty()) {
-        std::copy_n(row, columns, result);
-      } else {
-        for (std::int64_t c = 0; c < columns; ++c) result[c] = row[c] + bias[static_cast<std::size_t>(first + c)];
+      T* const row = sums + r * task_columns;
+      for (std::int64_t c = 0; c < columns; ++c) {
+        const T start = bias.empty() ? T(0) : bias[static_cast<std::size_t>(first + c)];
+        row[c] = product.b_transposed ? row[c] + start : start;
       }
+    }
+    if (!product.b_transposed) {
+      kernels.row_values(buffers.left, inner, rows, buffers.ones, {product.b + first, product.b_stride}, inner,
+                         static_cast<int>(columns) / kernels.lanes, sums, width);
+    }
+    for (int r = 0; r < rows; ++r) {
+      std::copy_n(sums + r * task_columns, columns, product.c + r * product.c_stride + first);
     }
   });
 }

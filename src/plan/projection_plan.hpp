@@ -21,26 +21,29 @@ constexpr bool multiplies_itself(std::int64_t rows, int kernel_vector_bytes, int
   return rows < blas_rows || blas_vector_bytes < kernel_vector_bytes;
 }
 
-/// Up to which number of rows a transposed weight is read row by row instead of packed in panels. 768 × 2304 on Zen 1:
-/// 1 row 3.2 times as fast, 2 2.6, 4 1.9, 8 1.3, 12 as fast.
-constexpr std::int64_t few_rows = 8;
+/// Up to which number of rows a weight is read where it lies instead of packed in panels. 768 × 2304 on Zen 1, transposed:
+/// 1 row 3.2 times as fast, 2 2.6, 4 1.9, 8 1.3, 12 equal; else 1 row 2.3, 4 1.9, 8 1.5, 16 1.1, 24 equal (4096 × 4096:
+/// 3.7, 3.6, 2.6, 1.9, 1.5).
+constexpr std::int64_t few_rows(bool transposed) { return transposed ? 8 : 16; }
 
-/// What computes a product.
+/// What computes a product: BLAS, or headwise by panels of columns or by rows of the weight.
 enum class ProductPath { blas, panels, rows };
 
 /// How a weight lies and what vectors there are.
 struct ProductTraits {
   bool packed;      ///< in panels already
   bool transposed;  ///< [outputs, inputs]
+  std::size_t element_size;
   int kernel_vector_bytes, blas_vector_bytes;
 };
 
 /// \param inner positive
-constexpr ProductPath product_path(std::int64_t rows, std::int64_t inner, std::size_t element_size,
+constexpr ProductPath product_path(std::int64_t rows, std::int64_t columns, std::int64_t inner,
                                    const ProductTraits& traits) {
   if (traits.packed) return ProductPath::panels;
-  const bool whole_vectors = inner * static_cast<std::int64_t>(element_size) % traits.kernel_vector_bytes == 0;
-  if (rows <= few_rows && traits.transposed && whole_vectors) return ProductPath::rows;
+  const std::int64_t row_bytes = (traits.transposed ? inner : columns) * static_cast<std::int64_t>(traits.element_size);
+  const bool whole_vectors = row_bytes % traits.kernel_vector_bytes == 0;
+  if (rows <= few_rows(traits.transposed) && whole_vectors) return ProductPath::rows;
   return multiplies_itself(rows, traits.kernel_vector_bytes, traits.blas_vector_bytes) ? ProductPath::panels
                                                                                         : ProductPath::blas;
 }
@@ -93,6 +96,15 @@ inline PanelPlan plan_panels(std::int64_t rows, std::int64_t columns, std::int64
   plan.blocks = parts_of(rows, plan.rows);
   plan.threads = static_cast<int>(std::min<std::int64_t>(plan.most_threads, plan.tasks()));
   return plan;
+}
+
+/// Columns of a task of the rows' path: those of a transposed weight are rows to read; else a page of each row, or less
+/// where threads would have nothing to do.
+constexpr std::int64_t row_product_columns(std::int64_t columns, bool transposed, int threads) {
+  constexpr std::int64_t most = 1024, least = 64;
+  if (transposed) return least;
+  const std::int64_t wanted = threads > 1 ? parts_of(columns, std::int64_t{2} * threads) : columns;
+  return std::clamp((wanted + least - 1) / least * least, least, most);
 }
 
 }  // namespace headwise::detail

@@ -116,35 +116,40 @@ TEST_CASE_TEMPLATE("products of many blocks, panels and pieces are within the bo
   }
 }
 
-TEST_CASE_TEMPLATE("few rows of a transposed weight: within the bound, bits depend on neither threads nor other rows", T,
-                   float, double) {
-  for (const Sizes sizes : {Sizes{1, 1, 768, 130}, {2, 4, 32, 65}, {1, 3, 2048, 700}, {1, 7, 16, 1}, {3, 2, 64, 64}}) {
-    for (const Rows rows : {Rows::dense, Rows::batch_gaps}) {
-      for (const int num_threads : {1, 3}) {
-        CAPTURE(sizes.tokens);
-        check_projection<T>(sizes, rows, rows, WeightOrder::out_in, num_threads == 1, num_threads);
+TEST_CASE_TEMPLATE("few rows: within the bound, bits depend on neither threads nor the other rows", T, float, double) {
+  for (const WeightOrder order : {WeightOrder::in_out, WeightOrder::out_in}) {
+    CAPTURE(static_cast<int>(order));
+    for (const Sizes sizes :
+         {Sizes{1, 1, 768, 144}, {2, 4, 32, 65}, {1, 3, 2048, 1200}, {1, 7, 16, 16}, {3, 2, 64, 64}, {1, 1, 64, 1024}}) {
+      for (const Rows rows : {Rows::dense, Rows::batch_gaps}) {
+        for (const int num_threads : {1, 3}) {
+          CAPTURE(sizes.tokens);
+          check_projection<T>(sizes, rows, rows, order, num_threads == 1, num_threads);
+        }
       }
     }
-  }
-  Random random(6);
-  constexpr std::int64_t rows = 8, inputs = 1600, outputs = 700;
-  const std::vector<T> input = normal<T>(random, rows * inputs), weight = normal<T>(random, inputs * outputs);
-  const Projection<T> projection{.weight = TensorView<const T, 2>::contiguous(weight.data(), {outputs, inputs}),
-                                 .order = WeightOrder::out_in};
-  std::vector<T> expected(rows * outputs), output(rows * outputs);
-  const auto project_part = [&](std::int64_t first, std::int64_t count, std::vector<T>& to, int num_threads) {
-    run_projection(TensorView<const T, 3>::contiguous(input.data() + first * inputs, {1, count, inputs}), projection,
-                   TensorView<T, 3>::contiguous(to.data() + first * outputs, {1, count, outputs}), num_threads);
-  };
-  project_part(0, rows, expected, 1);
-  project_part(0, rows, output, 3);
-  CHECK(same_bits(output, expected));
-  for (const std::int64_t part : {1, 2, 3, 5}) {
-    std::fill(output.begin(), output.end(), T(0));
-    for (std::int64_t first = 0; first < rows; first += part) {
-      project_part(first, std::min(part, rows - first), output, 1);
-    }
+    Random random(6);
+    constexpr std::int64_t rows = 8, inputs = 1600, outputs = 720;
+    const std::vector<T> input = normal<T>(random, rows * inputs), weight = normal<T>(random, inputs * outputs);
+    const std::vector<T> bias = normal<T>(random, outputs);
+    const auto extents = order == WeightOrder::in_out ? std::array{inputs, outputs} : std::array{outputs, inputs};
+    const Projection<T> projection{
+        .weight = TensorView<const T, 2>::contiguous(weight.data(), extents), .order = order, .bias = bias};
+    std::vector<T> expected(rows * outputs), output(rows * outputs);
+    const auto project_part = [&](std::int64_t first, std::int64_t count, std::vector<T>& to, int num_threads) {
+      run_projection(TensorView<const T, 3>::contiguous(input.data() + first * inputs, {1, count, inputs}), projection,
+                     TensorView<T, 3>::contiguous(to.data() + first * outputs, {1, count, outputs}), num_threads);
+    };
+    project_part(0, rows, expected, 1);
+    project_part(0, rows, output, 3);
     CHECK(same_bits(output, expected));
+    for (const std::int64_t part : {1, 2, 3, 5}) {
+      std::fill(output.begin(), output.end(), T(0));
+      for (std::int64_t first = 0; first < rows; first += part) {
+        project_part(first, std::min(part, rows - first), output, 1);
+      }
+      CHECK(same_bits(output, expected));
+    }
   }
 }
 

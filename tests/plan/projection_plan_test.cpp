@@ -29,28 +29,41 @@ TEST_CASE("projection_plan: which products are BLAS's") {
   }
 }
 
-TEST_CASE("projection_plan: few rows of a transposed weight go row by row, packed weights by panels") {
+TEST_CASE("projection_plan: few rows go by rows of the weight if those are whole vectors, packed weights by panels") {
   struct Case {
-    std::int64_t rows, inner;
+    std::int64_t rows, columns, inner;
     bool packed, transposed;
     detail::ProductPath path;
   };
   using enum detail::ProductPath;
-  for (const Case& c : {Case{1, 64, false, true, rows},
-                        {8, 64, false, true, rows},
-                        {9, 64, false, true, panels},
-                        {8, 65, false, true, panels},
-                        {8, 8, false, true, panels},
-                        {8, 64, false, false, panels},
-                        {8, 64, true, true, panels},
-                        {511, 64, false, true, panels},
-                        {512, 64, false, true, blas},
-                        {512, 64, true, false, panels}}) {
+  for (const Case& c : {Case{1, 65, 64, false, true, rows},
+                        {8, 65, 64, false, true, rows},
+                        {9, 65, 64, false, true, panels},
+                        {8, 64, 65, false, true, panels},
+                        {8, 64, 8, false, true, panels},
+                        {16, 64, 65, false, false, rows},
+                        {17, 64, 65, false, false, panels},
+                        {16, 65, 64, false, false, panels},
+                        {8, 64, 64, true, true, panels},
+                        {8, 64, 64, true, false, panels},
+                        {511, 64, 64, false, true, panels},
+                        {512, 64, 64, false, true, blas},
+                        {512, 64, 64, true, false, panels}}) {
     CAPTURE(c.rows);
+    CAPTURE(c.columns);
     CAPTURE(c.inner);
-    CHECK(detail::product_path(c.rows, c.inner, 4, {c.packed, c.transposed, 64, 64}) == c.path);
+    CHECK(detail::product_path(c.rows, c.columns, c.inner, {c.packed, c.transposed, 4, 64, 64}) == c.path);
   }
-  CHECK(detail::product_path(512, 64, 4, {false, true, 64, 32}) == panels);
+  CHECK(detail::product_path(512, 64, 64, {false, true, 4, 64, 32}) == panels);
+}
+
+TEST_CASE("projection_plan: columns of a task of few rows") {
+  CHECK(detail::row_product_columns(2304, true, 2) == 64);
+  CHECK(detail::row_product_columns(2304, false, 1) == 1024);
+  CHECK(detail::row_product_columns(2304, false, 2) == 576);
+  CHECK(detail::row_product_columns(70, false, 1) == 128);
+  CHECK(detail::row_product_columns(8, false, 64) == 64);
+  CHECK(detail::row_product_columns(0, false, 2) == 64);
 }
 
 TEST_CASE("projection_plan: blocks and panels cover the product, pieces are alike, threads have enough to do") {
