@@ -53,7 +53,7 @@ void bind_projection(nb::module_& module) {
   module.def("project", &project_tokens, "input"_a, "weight"_a, "bias"_a = nb::none(), nb::kw_only(),
              "weight_order"_a = "out_in", "out"_a = nb::none(), "num_threads"_a = 0,
              nb::sig("def project(input, weight, bias=None, *, weight_order='out_in', out=None, num_threads=0)"),
-             R"(A linear map of every token, by BLAS: output[b, t] = input[b, t] @ W + bias.
+             R"(A linear map of every token: output[b, t] = input[b, t] @ W + bias.
 
 Args:
     input: (batch, tokens, inputs); features dense, tokens in rising order.

@@ -209,14 +209,14 @@ TEST_CASE("pack_weight refuses what project does; a packed projection keeps its 
 
   Projection<float> packed = pack_weight(call.projection(4, 4));
   packed.weight = packed.weight.slice(1, 0, 2);
-  const std::string expected = "4 inputs and 4 outputs, as when it was packed";
   CHECK(refusal_of([&] { project(call.arguments.query_input, packed, call.arguments.output); }) ==
-        "headwise: projection.weight.extents is [4, 2], expected " + expected);
+        "headwise: projection.weight.extents is [4, 2], expected 4 inputs and 4 outputs, as when it was packed");
   CHECK(refusal_of([&] { pack_weight(packed); }) ==
-        "headwise: projection.weight.extents is [4, 2], expected " + expected);
+        "headwise: projection.weight.extents is [4, 2], expected 4 inputs and 4 outputs, as when it was packed");
   Call layer;
   layer.weights.query = packed;
-  CHECK(refusal_of([&] { layer.run(); }) == "headwise: weights.query.weight.extents is [4, 2], expected " + expected);
+  CHECK(refusal_of([&] { layer.run(); }) ==
+        "headwise: weights.query.weight.extents is [4, 2], expected 4 inputs and 4 outputs, as when it was packed");
 }
 
 TEST_CASE("multi_head_attention refuses head counts that do not divide") {
