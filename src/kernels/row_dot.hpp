@@ -34,7 +34,7 @@ class RowPrefetch {
   /// Of the vector `offset` elements into a row: its cache line, where it begins one.
   HEADWISE_INLINE void operator()(const T* row, int offset) const {
     if (lanes<T> < line && offset % line != 0) return;
-    prefetch_near(row + near_ + offset);
+    if (Isa::row_places == 1) prefetch_near(row + near_ + offset);
     prefetch_far(row + far_ + offset);
   }
 
@@ -44,23 +44,44 @@ class RowPrefetch {
   std::int64_t near_, far_;
 };
 
+/// Reads a number of every cache line, at several places in turn: what is fetched ahead then comes from all of them.
+template <class T>
+HEADWISE_INLINE void read_at_places(Rows<T> rows, int count, int features) {
+  const int part = count / Isa::row_places;
+  for (int i = 0; i < part; ++i) {
+    for (int f = 0; f < features; f += 64 / static_cast<int>(sizeof(T))) {
+      static_for<Isa::row_places>([&](auto place) __attribute__((always_inline)) {
+        static_cast<void>(*static_cast<const volatile T*>(rows.data + (place * part + i) * rows.stride + f));
+      });
+    }
+  }
+}
+
 /// Products of `Queries` queries with `lanes` / Queries keys, which share one transposed sum. Up to four keys advance
-/// together and share the loads of the queries.
+/// together and share the loads of the queries: neighbours, or keys at as many places.
 template <class T, int Queries>
 [[gnu::noinline]] void row_scores_of(const T* query, int query_stride, Rows<T> key, int keys, int features,
                                      RowPrefetch<T> prefetch, T* scores, int score_stride) {
-  constexpr int key_count = lanes<T> / Queries, together = std::min(4, key_count);
+  constexpr int key_count = lanes<T> / Queries, together = std::min(4, key_count), steps = key_count / together;
+  constexpr bool apart = Isa::row_places > 1;
+  const int whole = keys - keys % key_count;
   const T* next = key.data;
   for (int j = 0; j < keys; j += key_count) {
+    // Apart: keys place + k · distance + step.
+    const bool last = j == whole;
+    const int place = last ? whole : j / together, distance = last ? steps : whole / together;
     Vector<T> sum[lanes<T>];
-    static_for<key_count / together>([&](auto step) __attribute__((always_inline)) {
-      constexpr int first = step * together;
+    static_for<steps>([&](auto step) __attribute__((always_inline)) {
       const T* row[together];
       Vector<T> partial[Queries][together];
       static_for<together>([&](auto k) __attribute__((always_inline)) {
-        row[k] = next;
         // Past the end the last key is read again; its sum is dropped below.
-        if (j + first + k + 1 < keys) next += key.stride;
+        if constexpr (apart) {
+          row[k] = key.data + std::min(place + k * distance + step, keys - 1) * key.stride;
+        } else {
+          row[k] = next;
+          if (j + step * together + k + 1 < keys) next += key.stride;
+        }
         static_for<Queries>([&](auto q) __attribute__((always_inline)) { partial[q][k] = Vector<T>(T(0)); });
       });
       for (int f = 0; f < features; f += lanes<T>) {
@@ -78,7 +99,8 @@ template <class T, int Queries>
       }
       static_for<Queries>([&](auto q) __attribute__((always_inline)) {
         static_for<together>([&](auto k) __attribute__((always_inline)) {
-          sum[q * key_count + first + k] = partial[q][k];
+          constexpr int slot = apart ? k * steps + step : step * together + k;
+          sum[q * key_count + slot] = partial[q][k];
         });
       });
     });
@@ -86,11 +108,14 @@ template <class T, int Queries>
     store(total, sum_each(sum));
     const int count = std::min(key_count, keys - j);
     for (int q = 0; q < Queries; ++q) {
-      T* target = scores + q * score_stride + j;
-      if (count == key_count) {
-        std::copy_n(total + q * key_count, key_count, target);
+      const T* const totals = total + q * key_count;
+      T* const target = scores + q * score_stride;
+      if (apart && !last) {
+        for (int k = 0; k < together; ++k) std::copy_n(totals + k * steps, steps, target + place + k * distance);
+      } else if (count == key_count) {
+        std::copy_n(totals, key_count, target + j);
       } else {
-        std::copy_n(total + q * key_count, count, target);
+        std::copy_n(totals, count, target + j);
       }
     }
   }
@@ -223,8 +248,14 @@ void row_values(const T* weights, int weight_stride, int queries, const T* facto
                 int feature_vectors, T* accumulator, int accumulator_stride) {
   const int features = feature_vectors * lanes<T>;
   const RowPrefetch<T> prefetch(value.stride, features);
+  // Three and more queries compute for longer than that.
+  constexpr int read_rows = 64;
+  const bool reads = Isa::row_places > 1 && queries < 3;
   int j = 0;
   do {
+    if (reads && j % read_rows == 0) {
+      read_at_places<T>({value.data + j * value.stride, value.stride}, std::min(read_rows, keys - j), features);
+    }
     for_query_groups<4>(queries, [&](int first, auto count) {
       constexpr int vectors = std::min(8, Isa::registers / 2 / count);
       row_values_of<T, count, vectors>(weights + first * weight_stride + j, weight_stride,
