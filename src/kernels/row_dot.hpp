@@ -64,12 +64,13 @@ template <class T, int Queries>
                                      RowPrefetch<T> prefetch, T* scores, int score_stride) {
   constexpr int key_count = lanes<T> / Queries, together = std::min(4, key_count), steps = key_count / together;
   constexpr bool apart = Isa::row_places > 1;
+  constexpr int runs = apart ? together : 1, run = key_count / runs;  // of neighbours in the scores
   const int whole = keys - keys % key_count;
   const T* next = key.data;
   for (int j = 0; j < keys; j += key_count) {
     // Apart: keys place + k · distance + step.
     const bool last = j == whole;
-    const int place = last ? whole : j / together, distance = last ? steps : whole / together;
+    const int place = apart && !last ? j / together : j, distance = last ? steps : whole / together;
     Vector<T> sum[lanes<T>];
     static_for<steps>([&](auto step) __attribute__((always_inline)) {
       const T* row[together];
@@ -110,10 +111,8 @@ template <class T, int Queries>
     for (int q = 0; q < Queries; ++q) {
       const T* const totals = total + q * key_count;
       T* const target = scores + q * score_stride;
-      if (apart && !last) {
-        for (int k = 0; k < together; ++k) std::copy_n(totals + k * steps, steps, target + place + k * distance);
-      } else if (count == key_count) {
-        std::copy_n(totals, key_count, target + j);
+      if (count == key_count) {
+        for (int k = 0; k < runs; ++k) std::copy_n(totals + k * run, run, target + place + k * distance);
       } else {
         std::copy_n(totals, count, target + j);
       }
