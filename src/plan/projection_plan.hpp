@@ -43,7 +43,8 @@ constexpr ProductPath product_path(std::int64_t rows, std::int64_t columns, std:
   if (traits.packed) return ProductPath::panels;
   const std::int64_t row_bytes = (traits.transposed ? inner : columns) * static_cast<std::int64_t>(traits.element_size);
   const bool whole_vectors = row_bytes % traits.kernel_vector_bytes == 0;
-  if (rows <= few_rows(traits.transposed) && whole_vectors) return ProductPath::rows;
+  constexpr std::int64_t most_inner = 1 << 24;  // the kernels count the elements of all rows by int
+  if (rows <= few_rows(traits.transposed) && whole_vectors && inner <= most_inner) return ProductPath::rows;
   return multiplies_itself(rows, traits.kernel_vector_bytes, traits.blas_vector_bytes) ? ProductPath::panels
                                                                                         : ProductPath::blas;
 }
