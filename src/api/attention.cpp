@@ -41,7 +41,8 @@ void make_strides_plain(std::optional<View>& view) {
 }
 
 template <class T, class KV>
-AttentionArguments<T, KV> with_plain_strides(AttentionArguments<T, KV> arguments) {
+AttentionArguments<T, KV> with_plain_strides(const AttentionArguments<T, KV>& given) {
+  AttentionArguments<T, KV> arguments = given;
   // A single feature lies next to the one that is not there: the fast path.
   make_strides_plain(arguments.query, 1);
   make_strides_plain(arguments.key, 1);

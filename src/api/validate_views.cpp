@@ -69,7 +69,7 @@ AddressRange validate_memory(const ArgumentName& name, const ElementView& view, 
     refuse(name.text(".data"), "null", "a pointer to " + std::to_string(count) + " elements");
   }
   // Strides count elements: with an aligned base every element is aligned.
-  if (view.address % static_cast<std::uintptr_t>(view.element_size) != 0) {
+  if ((view.address & (static_cast<std::uintptr_t>(view.element_size) - 1)) != 0) {
     refuse(name.text(".data"), address_text(view.address),
            "an address aligned to " + std::to_string(view.element_size) + " bytes");
   }

@@ -59,11 +59,11 @@ struct AttentionCall {
   const KernelTable<T, KV>& kernels;
   double scale;
   int num_threads;
+  std::int64_t group = shape.num_heads / shape.num_kv_heads;  ///< heads that share keys and values
 
-  std::int64_t group() const { return shape.num_heads / shape.num_kv_heads; }
   bool is_ragged() const { return !arguments.query_starts.empty(); }
   KernelPath path(const Sequence& sequence) const {
-    return choose_path(folded_rows(sequence.query_length, group()), kernels.lanes);
+    return choose_path(folded_rows(sequence.query_length, group), kernels.lanes);
   }
 
   Sequence sequence(std::int64_t batch) const {

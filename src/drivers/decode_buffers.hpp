@@ -17,12 +17,16 @@ struct DecodeSizes {
                       most_row_dot_rows(kernels.lanes))),
         query_stride(static_cast<int>(padded(shape.head_dim, kernels.lanes))),
         value_stride(static_cast<int>(padded(shape.value_dim, kernels.lanes))),
+        query_vectors(static_cast<int>(vectors_for(shape.head_dim, kernels.lanes))),
+        value_vectors(static_cast<int>(vectors_for(shape.value_dim, kernels.lanes))),
         heads(shape.batch * shape.num_kv_heads),
         chunks(std::max<std::int64_t>((shape.key_length + chunk_keys - 1) / chunk_keys, 1)) {}
 
   std::int64_t rows;  ///< most rows of one key/value head
   int query_stride;   ///< padded features
   int value_stride;
+  int query_vectors;  ///< … in vectors
+  int value_vectors;
   std::int64_t heads;   ///< key/value heads of the whole batch
   std::int64_t chunks;  ///< of the longest sequence
 };

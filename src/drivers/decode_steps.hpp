@@ -20,7 +20,7 @@ class DecodeSteps {
         sequence_(call.sequence(head / call.shape.num_kv_heads)),
         kv_head_(head % call.shape.num_kv_heads),
         rows_(call.path(sequence_) == KernelPath::row_dot
-                  ? static_cast<int>(folded_rows(sequence_.query_length, call.group()))
+                  ? static_cast<int>(folded_rows(sequence_.query_length, call.group))
                   : 0),
         plain_(call.options.softcap == 0 && call.arguments.alibi_slopes.empty() && !call.arguments.bias &&
                !call.arguments.mask && !call.arguments.key_padding_mask) {
@@ -34,7 +34,8 @@ class DecodeSteps {
  protected:
   /// Row r is head r % group of query r / group.
   RowIndex row(int r) const {
-    const std::int64_t group = call_.group();
+    const std::int64_t group = call_.group;
+    if (group == 1) return {kv_head_, r};
     return {kv_head_ * group + r % group, r / group};
   }
 
@@ -71,14 +72,13 @@ class DecodeSteps {
       std::fill(target + call_.shape.head_dim, target + sizes_.query_stride, T(0));
       buffers_.factor[r] = static_cast<T>(factor);
     }
-    scale_rows(buffers_.query, sizes_.query_stride, buffers_.key);
+    scale_rows(buffers_.query, sizes_.query_vectors, sizes_.query_stride, buffers_.key);
   }
 
   /// Multiplies each of this head's rows, whole vectors, by its factor in the buffers: the value kernel over no values.
   /// \param unread a row of as many features
-  void scale_rows(T* rows, int stride, const KV* unread) const {
-    kernels_.row_values(buffers_.scores, step_keys, rows_, buffers_.factor, {unread, 0}, 0, stride / kernels_.lanes,
-                        rows, stride);
+  void scale_rows(T* rows, int vectors, int stride, const KV* unread) const {
+    kernels_.row_values(buffers_.scores, step_keys, rows_, buffers_.factor, {unread, 0}, 0, vectors, rows, stride);
   }
 
   static void copy_elements(const T* source, std::int64_t source_stride, std::int64_t count, T* target,
@@ -104,7 +104,7 @@ class DecodeSteps {
     const int keys = static_cast<int>(step.end - step.begin);
     const Rows<KV> key = step_rows(piece.key, piece.key_stride, piece.key_feature_stride, call_.shape.head_dim, keys,
                                    buffers_.key, sizes_.query_stride);
-    kernels_.row_scores(buffers_.query, sizes_.query_stride, rows_, key, keys, sizes_.query_stride / kernels_.lanes,
+    kernels_.row_scores(buffers_.query, sizes_.query_stride, rows_, key, keys, sizes_.query_vectors,
                         buffers_.scores, step_keys);
     bool whole = every_row_.begin <= step.begin && step.end <= every_row_.end;
     for (int r = 0; r < rows_; ++r) buffers_.range[r] = whole ? KeyRange{0, keys} : attended_part(r, step);

@@ -40,11 +40,11 @@ class DecodeSweep : private DecodeSteps<T, KV> {
       if (parts > 1) {
         kernels_.merge_parts(partials_.reference + r, partials_.sum + r,
                              partials_.accumulator + r * sizes_.value_stride, parts, sizes_.rows,
-                             sizes_.rows * sizes_.value_stride, sizes_.value_stride / kernels_.lanes);
+                             sizes_.rows * sizes_.value_stride, sizes_.value_vectors);
       }
       buffers_.factor[r] = this->inverse_sum(r);
     }
-    this->scale_rows(partials_.accumulator, sizes_.value_stride, buffers_.value);
+    this->scale_rows(partials_.accumulator, sizes_.value_vectors, sizes_.value_stride, buffers_.value);
     const auto& output = call_.arguments.output;
     for (int r = 0; r < rows_; ++r) {
       this->copy_elements(partials_.accumulator + r * sizes_.value_stride, 1, call_.shape.value_dim,
@@ -85,7 +85,7 @@ class DecodeSweep : private DecodeSteps<T, KV> {
     T* accumulator = partials_.accumulator + first * sizes_.value_stride;
     if (careful) return add_values_carefully(keys, value, accumulator);
     kernels_.row_values(buffers_.scores, step_keys, rows_, buffers_.factor, value, keys,
-                        sizes_.value_stride / kernels_.lanes, accumulator, sizes_.value_stride);
+                        sizes_.value_vectors, accumulator, sizes_.value_stride);
   }
 
   /// Row by row, over the stretches of keys that the row attends (the others have weight −0).
@@ -96,7 +96,7 @@ class DecodeSweep : private DecodeSteps<T, KV> {
       T* accumulator = accumulators + r * sizes_.value_stride;
       const auto add = [&](int begin, int end, const T* factor) {
         kernels_.row_values(weights + begin, step_keys, 1, factor, {value.data + begin * value.stride, value.stride},
-                            end - begin, sizes_.value_stride / kernels_.lanes, accumulator, sizes_.value_stride);
+                            end - begin, sizes_.value_vectors, accumulator, sizes_.value_stride);
       };
       add(0, 0, buffers_.factor + r);
       for (int begin = 0; begin < keys;) {

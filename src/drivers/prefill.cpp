@@ -32,8 +32,9 @@ class TileTasks {
     const std::int64_t batch =
         call_.shape.batch == 1 ? 0 : std::upper_bound(first_, first_ + call_.shape.batch + 1, task) - first_ - 1;
     const Sequence sequence = call_.sequence(batch);
-    const std::int64_t num_rows = folded_rows(sequence.query_length, call_.group()), num_tiles = tiles(num_rows);
-    const std::int64_t per_head = groups(num_tiles), index = task - first_[batch], kv_head = index / per_head;
+    const std::int64_t num_rows = folded_rows(sequence.query_length, call_.group), num_tiles = tiles(num_rows);
+    const std::int64_t per_head = groups(num_tiles), index = task - first_[batch];
+    const std::int64_t kv_head = num_tiles <= together_ ? index : index / per_head;
     const std::int64_t first = (per_head - 1 - (index - kv_head * per_head)) * together_;
     const std::int64_t last = std::min(first + together_, num_tiles);
     TileRows rows[most_tiles_together];
@@ -49,7 +50,7 @@ class TileTasks {
     for (std::int64_t b = 0; b < call_.shape.batch; ++b) {
       const Sequence sequence = call_.sequence(b);
       const bool tiled = call_.path(sequence) == KernelPath::query_tile;
-      const std::int64_t per_head = groups(tiles(folded_rows(sequence.query_length, call_.group())));
+      const std::int64_t per_head = groups(tiles(folded_rows(sequence.query_length, call_.group)));
       first_[b + 1] = first_[b] + (tiled ? call_.shape.num_kv_heads * per_head : 0);
     }
   }
@@ -171,7 +172,7 @@ void classify_mask(const AttentionCall<T, KV>& call, const MaskClasses<T, KV>& c
     const auto row = classes.row(task);
     Sequence sequence = call.sequence(row.batch);
     sequence.query_length = call.shape.query_length;
-    const TileRows rows = tile_range(folded_rows(sequence.query_length, call.group()), row.tile, call.kernels.tile_rows,
+    const TileRows rows = tile_range(folded_rows(sequence.query_length, call.group), row.tile, call.kernels.tile_rows,
                                      call.kernels.lanes, false);
     Tile<T, KV>(call, thread.buffers[0], needs, classes, sequence, row.kv_head, rows).classify_mask(row.classes, row.units);
   };
@@ -222,7 +223,7 @@ template <class T, class KV>
 void run_mean_weights(const AttentionCall<T, KV>& call, const SavedRows<T>& saved, std::byte* workspace) {
   const MaskClasses<T, KV> no_classes;
   // A task has all heads of some queries, so no two add to the same row; a head's queries fill a tile.
-  const std::int64_t queries = std::max<std::int64_t>(1, call.kernels.tile_rows / call.group());
+  const std::int64_t queries = std::max<std::int64_t>(1, call.kernels.tile_rows / call.group);
   const std::int64_t steps = (call.shape.query_length + queries - 1) / queries;
   const auto add_weights = [&](const ThreadTiles<T, KV>& thread, const TileNeeds& needs, std::int64_t task) {
     const Sequence sequence = call.sequence(task / steps);
@@ -232,8 +233,8 @@ void run_mean_weights(const AttentionCall<T, KV>& call, const SavedRows<T>& save
     const MeanRows<T> mean(*call.arguments.mean_weights, sequence.batch, {first, last}, {0, call.shape.key_length});
     mean.clear();
     for (std::int64_t kv_head = 0; kv_head < call.shape.num_kv_heads; ++kv_head) {
-      for (std::int64_t row = first * call.group(); row < last * call.group(); row += call.kernels.tile_rows) {
-        const int rows = static_cast<int>(std::min<std::int64_t>(last * call.group() - row, call.kernels.tile_rows));
+      for (std::int64_t row = first * call.group; row < last * call.group; row += call.kernels.tile_rows) {
+        const int rows = static_cast<int>(std::min<std::int64_t>(last * call.group - row, call.kernels.tile_rows));
         Tile<T, KV>(call, thread.buffers[0], needs, no_classes, sequence, kv_head, {row, rows}).add_weights_to_mean(saved);
       }
     }

@@ -48,7 +48,7 @@ class Tile : private TileBlocks<T, KV> {
   using Base::at_end;
   using Base::position;
   void add_next_block() {
-    this->step([&](Block block) {
+    this->step([&](Block& block) {
       if (!block.empty) add_block(block);
     });
   }
@@ -72,7 +72,7 @@ class Tile : private TileBlocks<T, KV> {
       buffers_.state.inverse[r] = saved.inverse[saved_index(call_, sequence_, row)];
     });
     const auto& mean = *call_.arguments.mean_weights;
-    for_blocks([&](Block block) {
+    for_blocks([&](Block& block) {
       if (block.empty) return;
       for_rows([&](int r, const RowIndex& row) {
         buffers_.score_rows[r] = mean.data + sequence_.batch * mean.stride(0) + row.query * mean.stride(1) +
@@ -93,8 +93,7 @@ class Tile : private TileBlocks<T, KV> {
 
   void reset_state() {
     const RowState<T>& state = buffers_.state;
-    std::fill_n(state.reference, row_stride_, -std::numeric_limits<T>::infinity());
-    std::fill_n(state.sum, row_stride_, T(0));
+    kernels_.start(state, row_stride_);
     if (call_.arguments.sinks.empty()) return;
     for_rows([&](int r, const RowIndex& row) {
       const InitialState<T> initial = initial_state(call_.arguments.sinks, row.head);
@@ -129,7 +128,7 @@ class Tile : private TileBlocks<T, KV> {
             .row_stride = row_stride_,
             .keys = 0,
             .value = values_,
-            .value_vectors = static_cast<int>(value_stride_ / kernels_.lanes),
+            .value_vectors = static_cast<int>(vectors_for(value_stride_, kernels_.lanes)),
             .output = last ? buffers_.output_rows : buffers_.accumulated_rows,
             .rows = rows_,
             .first_key = nullptr,
@@ -236,7 +235,7 @@ class Tile : private TileBlocks<T, KV> {
     const auto& scores = *call_.arguments.scores;
     const T outside = biased ? -std::numeric_limits<T>::infinity() : T(0);
     std::int64_t written = 0;
-    for_blocks([&](Block block) {
+    for_blocks([&](Block& block) {
       if (block.empty) return;
       fill_rows(scores, {written, block.range.begin}, outside);
       locate_block(scores, block);

@@ -90,7 +90,9 @@ class TileBlocks : protected TileRowSet<T, KV> {
       return;
     }
     const KeyRange range{piece.begin, block_end(piece.begin, end, kernels_.block_keys, kernels_.max_block_keys)};
-    function(make_block(range, piece));
+    TileBlock<T, KV> block;
+    prepare(range, piece, block);
+    function(block);
     position_ = range.end;
   }
 
@@ -145,34 +147,28 @@ class TileBlocks : protected TileRowSet<T, KV> {
     interior_ = {last.begin, first.end};
   }
 
-  TileBlock<T, KV> make_block(KeyRange range, const KeyPiece<KV>& piece) {
-    const bool edge = range.begin < interior_.begin || interior_.end < range.end;
-    // Made in place: a copy of so many fields takes as long as the rest of this function.
-    TileBlock<T, KV> block{.range = range,
-                           .arguments = {.query = buffers_.query,
-                                         .row_stride = row_stride_,
-                                         .head_dim = static_cast<int>(call_.shape.head_dim),
-                                         .key = {},
-                                         .value = {},
-                                         .spans = buffers_.spans,
-                                         .num_spans = 0,
-                                         .scores = buffers_.scores,
-                                         .state = buffers_.state},
-                           .edge = edge,
-                           .excludes = edge,
-                           .empty = false};
+  /// Field by field: clearing or copying so many takes as long as the rest of this function.
+  void prepare(KeyRange range, const KeyPiece<KV>& piece, TileBlock<T, KV>& block) const {
+    block.range = range;
+    block.edge = block.excludes = range.begin < interior_.begin || interior_.end < range.end;
+    block.empty = false;
     BlockArguments<T, KV>& arguments = block.arguments;
+    arguments.query = buffers_.query;
+    arguments.row_stride = row_stride_;
+    arguments.head_dim = static_cast<int>(call_.shape.head_dim);
+    arguments.spans = buffers_.spans;
+    arguments.scores = buffers_.scores;
+    arguments.state = buffers_.state;
     if (block.edge) set_limits(range);
     if (masks()) pack_mask(block);
     if (pass_.masked && call_.arguments.bias && !block.empty) set_bias(block);
-    if (block.empty) return block;
+    if (block.empty) return;
     if (has_slopes()) set_distances(range, arguments.adjustment);
     if (pass_.softcap) arguments.adjustment.softcap = softcap_in<T>(call_.options.softcap, pass_.unit);
     const RowLimits limits{block.edge ? buffers_.first_key : nullptr, block.edge ? buffers_.last_key : nullptr, rows_};
     arguments.num_spans = make_spans(limits, kernels_.lanes, block.keys(), buffers_.spans);
     set_rows(block.keys(), piece, arguments);
     if (range.end == keys_.end) announce_next_tile(arguments);
-    return block;
   }
 
   bool masks() const { return pass_.masked && needs_.mask; }

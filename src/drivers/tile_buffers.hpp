@@ -21,7 +21,7 @@ struct TileNeeds {
 template <class T, class KV>
 TileNeeds tile_needs(const AttentionCall<T, KV>& call) {
   const auto& arguments = call.arguments;
-  const bool whole_vectors = call.shape.value_dim % call.kernels.lanes == 0;
+  const bool whole_vectors = call.shape.value_dim == padded(call.shape.value_dim, call.kernels.lanes);
   TileNeeds needs{.key = false,
                   .value = !whole_vectors,
                   .output = rows_are_far(arguments.output.stride(2), call.shape.value_dim, sizeof(T)),
@@ -105,8 +105,6 @@ struct TileBuffers {
   KeyBits<T>* attended;
   CheckedRows<KV>* checks;
 };
-
-constexpr std::int64_t padded(std::int64_t features, int lanes) { return (features + lanes - 1) / lanes * lanes; }
 
 /// What the tiles of a thread share.
 template <class T, class KV>

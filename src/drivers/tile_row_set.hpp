@@ -15,9 +15,9 @@ class TileRowSet {
         sequence_(sequence),
         kv_head_(kv_head),
         first_row_(rows.first),
-        group_(call.group()),
-        first_query_(rows.first / group_),
-        first_group_head_(rows.first % group_),
+        group_(call.group),
+        first_query_(rows.first < group_ ? 0 : rows.first / group_),
+        first_group_head_(rows.first - first_query_ * group_),
         rows_(rows.count) {}
 
  protected:
@@ -40,7 +40,7 @@ class TileRowSet {
   template <class U>
   void locate_rows(U* first, std::int64_t head_stride, std::int64_t query_stride, U** rows) const {
     if (group_ == 1) {
-      for (int r = 0; r < rows_; ++r) rows[r] = first + r * query_stride;
+      for (U** const end = rows + rows_; rows < end; first += query_stride) *rows++ = first;
       return;
     }
     std::int64_t head = first_group_head_, offset = 0;

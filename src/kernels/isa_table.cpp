@@ -28,6 +28,7 @@ constexpr KernelTable<T, T> make_table() {
           .pack_mask = pack_mask<T>,
           .bias_excludes_all = bias_excludes_all<T>,
           .scores = scores<T>,
+          .start = start<T>,
           .softmax = softmax<T>,
           .finish = finish<T>,
           .values = values<T>,

@@ -58,18 +58,20 @@ struct BlockCoverage {
 /// Rows of which some bytes, from `offset` on, will soon be read or written. They are so many streams that the hardware
 /// follows none of them.
 struct UpcomingRows {
-  const void* rows = nullptr;  ///< table of pointers to them
-  std::int64_t offset = 0;     ///< bytes
-  int num_rows = 0;
-  int bytes = 0;               ///< of each row
-  bool written = false;
+  const void* rows;     ///< table of pointers to them
+  std::int64_t offset;  ///< bytes
+  int num_rows;
+  int bytes;            ///< of each row
+  bool written;
 };
 
 /// Those of a block, to prefetch in this order: mask bytes, biases, queries, rows of an output.
 struct UpcomingSets {
   static constexpr int most = 4;
-  UpcomingRows sets[most];
-  int count = 0;
+  UpcomingRows sets[most];  ///< those beyond `count` hold anything: clearing them takes longer than most blocks need
+  int count;
+
+  UpcomingSets() : count(0) {}
 
   /// `elements` of each row, from `offset` elements on.
   template <class Element>
@@ -206,6 +208,9 @@ struct KernelTable {
   /// exclude the pair; maximum[row] over the attended ones. Lanes outside a span's vectors are left alone.
   /// True if the bias excludes a pair.
   bool (*scores)(const BlockArguments<T, KV>&);
+
+  /// No key so far: reference −∞, sum 0. Lanes are `row_stride`.
+  void (*start)(const RowState<T>&, int row_stride);
 
   /// Moves the reference where the maximum grew by more than 8, replaces the scores by weights 2^(score − reference),
   /// 0 outside the spans' vectors, adds their sums, sets the factor. Lanes are `row_stride`.

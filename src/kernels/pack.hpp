@@ -17,11 +17,13 @@ HEADWISE_INLINE int pack_query_vector(const T* const* query, int count, int head
   T number[lanes<T>];
   for (int i = 0; i < lanes<T>; ++i) number[i] = static_cast<T>(i);
   const auto is_row = load(number) < Vector<T>(static_cast<T>(count));
+  const T* rows[lanes<T>];  // of its own: no store can change them
+  static_for<lanes<T>>([&](auto i) __attribute__((always_inline)) { rows[i] = query[i]; });
   int d = 0;
   for (; d + piece<T> <= head_dim; d += piece<T>) {
     Vector<T> x[piece<T>];
     static_for<piece<T>>([&](auto i) __attribute__((always_inline)) {
-      x[i] = load_pieces(query + i, piece<T>, d);
+      x[i] = load_pieces(rows + i, piece<T>, d);
     });
     transpose_pieces(x);
     static_for<piece<T>>([&](auto i) __attribute__((always_inline)) {

@@ -71,7 +71,7 @@ struct PrefetchedRows {
 /// `upcoming`: the span is the one that prefetches upcoming rows, too.
 template <class T>
 PrefetchedRows<T> prefetched_rows(const BlockArguments<T, T>& block, const KeySpan& span, bool upcoming) {
-  const int tile_keys = Isa::score_keys(span.vectors), tiles = upcoming ? span.keys / tile_keys : 0;
+  const int tile_keys = Isa::score_keys(span.vectors), tiles = upcoming && block.upcoming.count > 0 ? span.keys / tile_keys : 0;
   PrefetchedRows<T> rows{block.key,
                          block.next_value.data != nullptr ? block.next_value : block.value,
                          block.next_key,

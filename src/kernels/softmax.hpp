@@ -13,6 +13,14 @@ namespace {
 template <class T>
 constexpr T reference_slack = T(8);
 
+template <class T>
+void start(const RowState<T>& state, int row_stride) {
+  for (int row = 0; row < row_stride; row += lanes<T>) {
+    store(state.reference + row, Vector<T>(-infinity<T>));
+    store(state.sum + row, Vector<T>(T(0)));
+  }
+}
+
 /// Moves the references of one vector of rows to the maxima that passed them by more.
 template <class T>
 HEADWISE_INLINE void move_reference(const RowState<T>& state, int row) {
@@ -24,6 +32,11 @@ HEADWISE_INLINE void move_reference(const RowState<T>& state, int row) {
     return;
   }
   const Vector<T> reference = xsimd::select(moves, largest, before);
+  if (xsimd::all(before == Vector<T>(-infinity<T>))) {  // no keys yet: nothing to scale
+    store(state.factor + row, Vector<T>(T(1)));
+    store(state.reference + row, reference);
+    return;
+  }
   // Operands are selected before they are subtracted: −∞ − (−∞) would raise FE_INVALID.
   const auto kept = (!moves) | (before == Vector<T>(-infinity<T>));
   const Vector<T> factor =
@@ -89,6 +102,7 @@ template <class T, int Vectors, bool Mark>
 template <class T>
 HEADWISE_INLINE void clear_outside(const BlockArguments<T, T>& block, const KeySpan& span, T zero) {
   const int begin = span.first_vector * lanes<T>, end = begin + span.vectors * lanes<T>;
+  if (begin == 0 && end == block.row_stride) return;
   T* scores = block.scores + static_cast<std::int64_t>(span.first_key) * block.row_stride;
   for (int j = 0; j < span.keys; ++j, scores += block.row_stride) {
     for (int row = 0; row < begin; row += lanes<T>) store(scores + row, Vector<T>(zero));

@@ -1,5 +1,7 @@
 #include "plan/key_blocks.hpp"
 
+#include "plan/tile_plan.hpp"
+
 namespace headwise::detail {
 
 std::int64_t block_end(std::int64_t begin, std::int64_t end, int block_keys, int max_block_keys) {
@@ -14,7 +16,7 @@ namespace {
 
 /// One step of keys: the vectors whose rows attend some of them.
 KeySpan step_span(const RowLimits& limits, int lanes, int begin, int end) {
-  const int vectors = (limits.rows + lanes - 1) / lanes;
+  const auto vectors = static_cast<int>(vectors_for(limits.rows, lanes));
   const auto attends = [&](int vector) {
     // The last row of a vector ends last, the first one begins first.
     return limits.last_key[std::min((vector + 1) * lanes, limits.rows) - 1] > begin &&
@@ -29,13 +31,13 @@ KeySpan step_span(const RowLimits& limits, int lanes, int begin, int end) {
 }  // namespace
 
 int make_spans(const RowLimits& limits, int lanes, int keys, KeySpan* spans) {
-  const int step = edge_step(lanes), vectors = (limits.rows + lanes - 1) / lanes;
+  const int step = edge_step(lanes), vectors = static_cast<int>(vectors_for(limits.rows, lanes));
   int begin = 0, end = keys, count = 0;  // of the keys between the steps
   const auto add_steps = [&](int key, int last) {
     for (; key < last; key += step) spans[count++] = step_span(limits, lanes, key, std::min(key + step, last));
   };
   if (limits.first_key != nullptr) {
-    const auto whole_steps = [step](int n) { return (n + step - 1) / step * step; };
+    const auto whole_steps = [step](int n) { return static_cast<int>(padded(n, step)); };
     begin = whole_steps(limits.first_key[limits.rows - 1]);
     end = keys - whole_steps(keys - limits.last_key[0]);
     if (end <= begin) begin = end = keys;

@@ -153,6 +153,28 @@ TEST_CASE_TEMPLATE("softmax: every situation of a row, in every lane, beside eve
         check_weights(tile, r, situation, mark);
       }
     }
+    // Beside none but its like.
+    for (const Situation<T>& situation : all) {
+      const Tile<T> tile(kernels<T>().tile_rows, 1, block_keys);
+      for (int r = 0; r < tile.rows; ++r) set_row(tile, r, situation);
+      kernels<T>().softmax(tile.block(), mark);
+      CAPTURE(std::string(situation.name));
+      for (int r = 0; r < tile.rows; ++r) CHECK(same_bits(results.at(situation.name), row_results(tile, r)));
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("start: no key so far in any lane of the tile", T, float, double) {
+  const int lanes = kernels<T>().lanes;
+  const Tile<T> tile(kernels<T>().tile_rows, 1, 1);
+  for (int used = lanes; used <= tile.row_stride; used += lanes) {
+    for (int r = 0; r < tile.row_stride; ++r) tile.state.reference[r] = tile.state.sum[r] = quiet_nan<T>;
+    kernels<T>().start(tile.state, used);
+    for (int r = 0; r < used; ++r) {
+      CHECK(tile.state.reference[r] == -infinity<T>);
+      CHECK(same_bits(std::vector<T>{tile.state.sum[r]}, std::vector<T>{T(0)}));
+    }
+    for (int r = used; r < tile.row_stride; ++r) CHECK(std::isnan(tile.state.sum[r]));
   }
 }
 

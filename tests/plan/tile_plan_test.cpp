@@ -37,6 +37,18 @@ TEST_CASE("tile_plan: rows of a key/value head") {
   CHECK(detail::folded_rows(std::int64_t{1} << 33, 8) == std::int64_t{1} << 36);
 }
 
+TEST_CASE("tile_plan: whole vectors that hold so many elements") {
+  for (const int lanes : {2, 4, 8, 16}) {
+    for (std::int64_t elements = 0; elements < 70; ++elements) {
+      CAPTURE(lanes);
+      CAPTURE(elements);
+      CHECK(detail::vectors_for(elements, lanes) == (elements + lanes - 1) / lanes);
+      CHECK(detail::padded(elements, lanes) == detail::vectors_for(elements, lanes) * lanes);
+    }
+  }
+  CHECK(detail::padded((std::int64_t{1} << 40) - 1, 16) == std::int64_t{1} << 40);
+}
+
 TEST_CASE("tile_plan: tiles cover all rows once, and share the rest where that changes no bit") {
   for (const int lanes : {2, 4, 8, 16}) {
     const int tile_rows = 4 * lanes;
