@@ -28,16 +28,53 @@ HEADWISE_INLINE Vector<T> polynomial(Vector<T> x, const T (&coefficient)[Terms])
   return sum[0];
 }
 
+#if defined(HEADWISE_KERNELS_SSE2)
+
+// Minimax polynomials of 2^r on [−1/2, 1/2] in relative error with p(0) = 1: 1.5 u and 0.16 u.
+constexpr float float_coefficients[] = {1.0f,           0.6931469779f,   0.2402224249f,
+                                        0.05550733422f, 0.009671486069f, 0.001326476126f};
+constexpr double double_coefficients[] = {1.0,
+                                          0.6931471805599456968,
+                                          0.2402265069591009801,
+                                          0.05550410866479039455,
+                                          0.00961812910760700238,
+                                          0.001333355815343996475,
+                                          0.0001540353044157213033,
+                                          0.0000152527273851938682,
+                                          1.321544267532982214e-6,
+                                          1.018064765923413889e-7,
+                                          7.07257041281442351e-9,
+                                          4.078071929588336665e-10};
+
+#else
+
+// Minimax polynomials of 2^r on [0, 1) in relative error with p(0) = 1: 1.4 u and 0.03 u.
+constexpr float float_coefficients[] = {1.0f,          0.6931513118f,   0.2401644501f,
+                                        0.0557999131f, 0.009017030284f, 0.001867130082f};
+#if !defined(HEADWISE_KERNELS_AVX512)
+constexpr double double_coefficients[] = {1.0,
+                                          0.693147180559946,
+                                          0.24022650695906198,
+                                          0.055504108665627334,
+                                          0.009618129099318822,
+                                          0.001333355864177681,
+                                          0.0001540351191531661,
+                                          1.5253183139816075e-05,
+                                          1.32082617578213e-06,
+                                          1.0254061743957978e-07,
+                                          6.555689526976191e-09,
+                                          6.270925031367921e-10};
+#endif
+
+#endif
+
 #if defined(HEADWISE_KERNELS_AVX512)
 
-// vreduce leaves x − ⌊x⌋, vscalef multiplies by 2^⌊x⌋: ten operations a vector. Minimax polynomial of 2^r on [0, 1) in
-// relative error with p(0) = 1: 1.4 u at degree 5.
+// vreduce leaves x − ⌊x⌋, vscalef multiplies by 2^⌊x⌋: ten operations a vector.
 HEADWISE_INLINE Vector<float> exp2(Vector<float> x) {
-  constexpr float c[] = {1.0f,          0.6931513118f,   0.2401644501f,
-                         0.0557999131f, 0.009017030284f, 0.001867130082f};
   const __m512 fraction = _mm512_reduce_ps(x, 0x09);
   const __mmask16 kept = _mm512_cmp_ps_mask(x, _mm512_set1_ps(exp2_cut<float>), _CMP_NLT_UQ);
-  return _mm512_maskz_scalef_ps(kept, polynomial<float>(fraction, c), x);
+  return _mm512_maskz_scalef_ps(kept, polynomial<float>(fraction, float_coefficients), x);
 }
 
 // Sixteenths from a table, the rest by a polynomial on [0, 1/16): 0.07 u at degree 6. Its last step adds the small part
@@ -68,52 +105,56 @@ HEADWISE_INLINE void exp2_all(Vector<T> (&x)[Count]) {
 
 #else
 
-// Adding 1.5·2^(mantissa bits) rounds x to an integer n in the low bits; a further 127 (1023) makes them the exponent of
-// 2^n, which a shift moves into its place. x is clamped first (keeping NaN), so that −∞ − (−∞) never occurs, to the number
-// next to the cut: what is equal to it is 0. Minimax on [−1/2, 1/2] with p(0) = 1.
+// 2^x = 2^n · 2^r, n an integer and r = x − n. n + 1.5·2^(mantissa bits) + bias has n + bias in its low bits; a shift moves
+// them to where the exponent of 2^n stands. x is clamped first, keeping NaN, so that −∞ − (−∞) never occurs.
+
+template <class T>
+constexpr T exponent_magic =
+    T(1.5) / std::numeric_limits<T>::epsilon() + T(std::numeric_limits<T>::max_exponent - 1);
+
+/// 2^n of several n + exponent_magic.
+template <class T>
+HEADWISE_INLINE Vector<T> power_of_two(Vector<T> n_and_magic) {
+  using Integer = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+  const auto bits = xsimd::bitwise_cast<xsimd::batch<Integer, Isa::Arch>>(n_and_magic);
+  return xsimd::bitwise_cast<Vector<T>>(bits << (std::numeric_limits<T>::digits - 1));
+}
+
+/// 2^n and r of several x.
+template <class T, int Count>
+HEADWISE_INLINE void split_exponents(Vector<T> (&x)[Count], Vector<T> (&scale)[Count], Vector<T> (&fraction)[Count]) {
+  const Vector<T> magic(exponent_magic<T>);
+  const auto for_each = [](auto&& step) __attribute__((always_inline)) { static_for<Count>(step); };
+#if defined(HEADWISE_KERNELS_SSE2)
+  // No instruction rounds down, but adding the magic number rounds to nearest. Clamped to the number next to the cut: what
+  // is equal to it is 0.
+  constexpr T cut_ulp = std::numeric_limits<T>::epsilon() * T(std::numeric_limits<T>::max_exponent / 2);
+  const Vector<T> below_cut(exp2_cut<T> - cut_ulp);
+  for_each([&](auto i) __attribute__((always_inline)) { x[i] = maximum(below_cut, x[i]); });
+  for_each([&](auto i) __attribute__((always_inline)) { scale[i] = x[i] + magic; });
+  for_each([&](auto i) __attribute__((always_inline)) { fraction[i] = x[i] - (scale[i] - magic); });
+  for_each([&](auto i) __attribute__((always_inline)) {
+    scale[i] = xsimd::select(x[i] == below_cut, Vector<T>(T(0)), power_of_two<T>(scale[i]));
+  });
+#else
+  // Clamped to one below the cut, whose power of two comes out as 0, as does that of all else below the cut.
+  const Vector<T> below_cut(exp2_cut<T> - T(1));
+  for_each([&](auto i) __attribute__((always_inline)) { x[i] = maximum(below_cut, x[i]); });
+  for_each([&](auto i) __attribute__((always_inline)) { scale[i] = xsimd::floor(x[i]); });
+  for_each([&](auto i) __attribute__((always_inline)) { fraction[i] = x[i] - scale[i]; });
+  for_each([&](auto i) __attribute__((always_inline)) { scale[i] = power_of_two<T>(scale[i] + magic); });
+#endif
+}
 
 /// 2^x of several vectors, step by step for all of them: each step waits for the one before, and a scheduler of a few
 /// dozen operations does not reach the next vector meanwhile.
 template <class T, int Count>
 HEADWISE_INLINE void exp2_all(Vector<T> (&x)[Count]) {
-  using Integer = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
-  using Integers = xsimd::batch<Integer, Isa::Arch>;
-  constexpr int mantissa_bits = std::numeric_limits<T>::digits - 1;
-  constexpr Integer exponent_bias = std::numeric_limits<T>::max_exponent - 1;
-  const Vector<T> magic(T((Integer(3) << (mantissa_bits - 1)) + exponent_bias));
-  constexpr T cut_ulp = std::numeric_limits<T>::epsilon() * T(std::numeric_limits<T>::max_exponent / 2);
-  const Vector<T> below_cut(exp2_cut<T> - cut_ulp);
   Vector<T> fraction[Count], scale[Count], power[Count];
-  const auto for_each = [](auto&& step) __attribute__((always_inline)) { static_for<Count>(step); };
-  for_each([&](auto i) __attribute__((always_inline)) { x[i] = maximum(below_cut, x[i]); });
-  for_each([&](auto i) __attribute__((always_inline)) { scale[i] = x[i] + magic; });
-  for_each([&](auto i) __attribute__((always_inline)) { fraction[i] = x[i] - (scale[i] - magic); });
-  for_each([&](auto i) __attribute__((always_inline)) {
-    const Integers exponent = xsimd::bitwise_cast<Integers>(scale[i]) << mantissa_bits;
-    scale[i] = zero_where(x[i] == below_cut, xsimd::bitwise_cast<Vector<T>>(exponent));
-  });
-  if constexpr (sizeof(T) == 4) {
-    // 1.5 u at degree 5.
-    constexpr float c[] = {1.0f,           0.6931469779f,   0.2402224249f,
-                           0.05550733422f, 0.009671486069f, 0.001326476126f};
-    polynomials<T>(power, fraction, c);
-  } else {
-    // 0.16 u at degree 11.
-    constexpr double c[] = {1.0,
-                            0.6931471805599456968,
-                            0.2402265069591009801,
-                            0.05550410866479039455,
-                            0.00961812910760700238,
-                            0.001333355815343996475,
-                            0.0001540353044157213033,
-                            0.0000152527273851938682,
-                            1.321544267532982214e-6,
-                            1.018064765923413889e-7,
-                            7.07257041281442351e-9,
-                            4.078071929588336665e-10};
-    polynomials<T>(power, fraction, c);
-  }
-  for_each([&](auto i) __attribute__((always_inline)) { x[i] = power[i] * scale[i]; });
+  split_exponents<T>(x, scale, fraction);
+  if constexpr (sizeof(T) == 4) polynomials<T>(power, fraction, float_coefficients);
+  else polynomials<T>(power, fraction, double_coefficients);
+  static_for<Count>([&](auto i) __attribute__((always_inline)) { x[i] = power[i] * scale[i]; });
 }
 
 template <class T>

@@ -84,7 +84,8 @@ PrefetchedRows<T> prefetched_rows(const BlockArguments<T, T>& block, const KeySp
 /// A cache line of `Count` rows, `offset` elements in.
 template <int Count, bool Near, class T>
 HEADWISE_INLINE void prefetch_lines(const Rows<T>& rows, int offset) {
-  const T* line = rows.data + offset;
+  // Opaque: else all rows' addresses are computed ahead of the product, kept in memory and read again for every line.
+  const T* line = opaque(rows.data + offset);
   static_for<Count>([&](auto) __attribute__((always_inline)) {
     if constexpr (Near) prefetch_near(line);
     else prefetch_far(line);

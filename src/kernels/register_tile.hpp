@@ -21,6 +21,7 @@ class BroadcastRows {
   /// is loaded once per column and used for all rows, every element is broadcast once and used for all vectors.
   template <int Vectors>
   HEADWISE_INLINE void multiply(int columns, const T*& packed, int packed_stride, Vector<T> (&sum)[Count][Vectors]) {
+#pragma GCC unroll Isa::unrolled_columns
     for (const T* const end = packed + static_cast<std::int64_t>(columns) * packed_stride; packed < end;
          packed += packed_stride) {
       Vector<T> column[Vectors];

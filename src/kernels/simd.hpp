@@ -96,18 +96,6 @@ HEADWISE_INLINE Vector<T> larger_magnitude(Vector<T> x, Vector<T> accumulator) {
 #endif
 }
 
-/// x, but 0 in the lanes where `condition` holds.
-/// Delete the AVX2 branch when xsimd's select with 0 becomes one instruction there (8.1 with g++ 12: two).
-template <class T>
-HEADWISE_INLINE Vector<T> zero_where(xsimd::batch_bool<T, Isa::Arch> condition, Vector<T> x) {
-#if defined(HEADWISE_KERNELS_AVX2)
-  if constexpr (sizeof(T) == 4) return _mm256_andnot_ps(condition, x);
-  else return _mm256_andnot_pd(condition, x);
-#else
-  return xsimd::select(condition, Vector<T>(T(0)), x);
-#endif
-}
-
 /// Interleaves the low halves of each 128-bit lane: a0 b0 (a1 b1). xsimd's zip crosses lanes on 256 and 512 bits.
 template <class T>
 HEADWISE_INLINE Vector<T> unpack_low(Vector<T> a, Vector<T> b) {
