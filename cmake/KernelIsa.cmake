@@ -1,11 +1,15 @@
-# The instruction sets: src/kernels/isa_table.cpp is compiled once for each, weakest first. A new one is one line here,
-# one branch in src/kernels/isa.hpp and one line in src/kernels/dispatch.cpp.
+# The instruction sets: src/kernels/isa_table.cpp is compiled once for each, weakest first. A new one is a line in both
+# functions here, one branch in src/kernels/isa.hpp and one line in src/kernels/dispatch.cpp.
 #
 # headwise_kernel_isa(<name> [<compiler flag>...]) compiles the kernels as the object library headwise_kernels_<name>
 # with HEADWISE_KERNELS_<NAME> defined, adds them to headwise and tells dispatch.cpp with HEADWISE_HAVE_<NAME>.
-set(HEADWISE_KERNELS "" CACHE STRING "Instruction sets to compile kernels for, separated by ; (default: all)")
+set(HEADWISE_KERNELS "" CACHE STRING
+  "Instruction sets to compile kernels for, separated by ; (default: all; native: those that this processor runs)")
 
 function(headwise_add_kernels)
+  if(HEADWISE_KERNELS STREQUAL "native")
+    headwise_native_isas(HEADWISE_KERNELS)
+  endif()
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
     headwise_kernel_isa(sse2)
     headwise_kernel_isa(avx2 -mavx2 -mfma)
@@ -21,6 +25,25 @@ function(headwise_add_kernels)
   if(missing)
     message(FATAL_ERROR "headwise: HEADWISE_KERNELS names ${missing}, unknown on ${CMAKE_SYSTEM_PROCESSOR}")
   endif()
+endfunction()
+
+# The instruction sets that the flags of this machine's processor name, weakest first.
+function(headwise_native_isas result)
+  set(needs_sse2 sse2)
+  set(needs_avx2 avx2 fma)
+  set(needs_avx512 avx512f avx512cd avx512dq avx512bw avx512vl fma)
+  set(needs_neon64 asimd)
+  file(STRINGS /proc/cpuinfo flags REGEX "^(flags|Features)" LIMIT_COUNT 1)
+  string(REGEX MATCHALL "[a-z0-9_]+" flags "${flags}")
+  set(isas "")
+  foreach(isa sse2 avx2 avx512 neon64)
+    set(missing ${needs_${isa}})
+    list(REMOVE_ITEM missing ${flags})
+    if(NOT missing)
+      list(APPEND isas ${isa})
+    endif()
+  endforeach()
+  set(${result} "${isas}" PARENT_SCOPE)
 endfunction()
 
 function(headwise_kernel_isa name)
