@@ -12,6 +12,7 @@ FAULTS = [
     ("most rows of the decode path", "plan/tile_plan.hpp", "return lanes / 2;", "return lanes;"),
     ("last tile dropped", "plan/tile_plan.hpp", "(rows > 0) : (rows + tile_rows - 1) / tile_rows;", "(rows > 0) : rows / tile_rows;"),
     ("balanced tile one row short", "plan/tile_plan.hpp", "static_cast<int>(rows - middle)}", "static_cast<int>(rows - middle - 1)}"),
+    ("vectors counted short", "plan/tile_plan.hpp", "return (elements + lanes - 1) >>", "return elements >>"),
     # drivers: sequences, addresses, state
     ("bottom right of the padded length", "drivers/attention_call.hpp", "result.offset = result.key_length - result.query_length", "result.offset = shape.key_length - result.query_length"),
     ("query offset of the first entry", "drivers/attention_call.hpp", "result.offset = arguments.query_offsets[at]", "result.offset = arguments.query_offsets[0]"),
@@ -45,6 +46,8 @@ FAULTS = [
     # kernels: softmax, masks, values
     ("stale reference", "kernels/softmax.hpp", "store(state.sum + row, load(state.sum + row) * factor);", "store(state.sum + row, load(state.sum + row));"),
     ("reference that never moves", "kernels/softmax.hpp", "const auto moves = largest > before +", "const auto moves = before == Vector<T>(-infinity<T>) & largest > before +"),
+    ("first reference not kept", "kernels/softmax.hpp", "    store(state.reference + row, reference);\n    return;\n", "    return;\n"),
+    ("sums of the tile before", "kernels/softmax.hpp", "    store(state.sum + row, Vector<T>(T(0)));\n", ""),
     ("reference of the last block", "kernels/softmax.hpp", "xsimd::select(moves, largest, before)", "largest"),
     ("dead rows less infinity", "kernels/softmax.hpp", "xsimd::select(reference == none, Vector<T>(T(0)), reference)", "reference"),
     ("keys left over not weighed", "kernels/softmax.hpp", "for (; j < keys; ++j, scores += row_stride)", "for (; false; ++j, scores += row_stride)"),
