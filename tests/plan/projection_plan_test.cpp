@@ -88,7 +88,7 @@ TEST_CASE("projection_plan: blocks and panels cover the product, pieces are alik
           CHECK((inner + plan.inner - 1) / plan.inner == (inner + most_inner - 1) / most_inner);
           CHECK(plan.threads <= plan.most_threads);
           CHECK(plan.threads <= plan.tasks());
-          CHECK(plan.most_threads == (rows * columns * inner < 1000000 ? 1 : threads));
+          CHECK(plan.most_threads == (rows * columns * inner < 400000 ? 1 : threads));
         }
       }
     }
