@@ -10,6 +10,7 @@
 
 #include "kernels/dispatch.hpp"
 #include "plan/projection_plan.hpp"
+#include "plan/tile_plan.hpp"
 #include "platform/blas.hpp"
 #include "platform/parallel.hpp"
 #include "platform/workspace.hpp"
@@ -30,8 +31,7 @@ PanelPlan panels_of(std::int64_t rows, std::int64_t columns, std::int64_t inner,
 /// The columns of a panel that the kernel computes: whole vectors.
 template <class T>
 int padded_columns(int columns) {
-  const int lanes = panel_kernels<T>().lanes;
-  return (columns + lanes - 1) / lanes * lanes;
+  return static_cast<int>(padded(columns, panel_kernels<T>().lanes));
 }
 
 /// panel[i][c] = B[first + i][column + c] for `inner` rows of B, 0 beyond its columns.
