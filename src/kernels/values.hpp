@@ -10,41 +10,32 @@
 namespace headwise::detail {
 namespace {
 
-/// Rows of a register tile to the output. All addresses are read before the first store, behind which the compiler must
-/// assume them changed; more of them than there are would not stay in registers.
-template <class T, bool First, bool Last, bool Apart, int RowCount, int Vectors>
-HEADWISE_INLINE void put_values_as(const ValueArguments<T, T>& block, int row, std::int64_t offset,
-                                   Vector<T> (&sum)[RowCount][Vectors]) {
-  T* output[RowCount];
-  static_for<RowCount>([&](auto r) __attribute__((always_inline)) { output[r] = opaque(block.output[row + r] + offset); });
-  static_for<RowCount>([&](auto r) __attribute__((always_inline)) {
-    const T* accumulated = output[r];
-    if constexpr (Apart) accumulated = block.accumulated[row + r] + offset;
-    Vector<T> factor, inverse;
-    if constexpr (!First) factor = Vector<T>(block.factor[row + r]);
-    if constexpr (Last) inverse = Vector<T>(block.inverse[row + r]);
-    static_for<Vectors>([&](auto f) __attribute__((always_inline)) {
-      Vector<T> x = sum[r][f];
-      if constexpr (!First) x = fma(load(accumulated + f * lanes<T>), factor, x);
-      if constexpr (Last) x *= inverse;
-      store(output[r] + f * lanes<T>, x);
-    });
-  });
-}
-
+/// Rows of a register tile to the output, behind what was accumulated there.
 template <class T, int RowCount, int Vectors>
 HEADWISE_INLINE void put_values(const ValueArguments<T, T>& block, int row, std::int64_t offset,
                                 Vector<T> (&sum)[RowCount][Vectors]) {
-  if (block.inverse == nullptr) {
-    if (!block.first) put_values_as<T, false, false, false>(block, row, offset, sum);
-    else put_values_as<T, true, false, false>(block, row, offset, sum);
-  } else if (block.first) {
-    put_values_as<T, true, true, false>(block, row, offset, sum);
-  } else if (block.accumulated == nullptr) {
-    put_values_as<T, false, true, false>(block, row, offset, sum);
-  } else {
-    put_values_as<T, false, true, true>(block, row, offset, sum);
+  if (!block.first) {
+    const T* const* const accumulated = block.accumulated != nullptr ? block.accumulated : block.output;
+    static_for<RowCount>([&](auto r) __attribute__((always_inline)) {
+      const Vector<T> factor(block.factor[row + r]);
+      const T* const source = accumulated[row + r] + offset;
+      static_for<Vectors>([&](auto f) __attribute__((always_inline)) {
+        sum[r][f] = fma(load(source + f * lanes<T>), factor, sum[r][f]);
+      });
+    });
   }
+  if (block.inverse != nullptr) {
+    static_for<RowCount>([&](auto r) __attribute__((always_inline)) {
+      const Vector<T> inverse(block.inverse[row + r]);
+      static_for<Vectors>([&](auto f) __attribute__((always_inline)) { sum[r][f] *= inverse; });
+    });
+  }
+  // All addresses are read before the first store, behind which the compiler must assume them changed.
+  T* output[RowCount];
+  static_for<RowCount>([&](auto r) __attribute__((always_inline)) { output[r] = opaque(block.output[row + r] + offset); });
+  static_for<RowCount>([&](auto r) __attribute__((always_inline)) {
+    static_for<Vectors>([&](auto f) __attribute__((always_inline)) { store(output[r] + f * lanes<T>, sum[r][f]); });
+  });
 }
 
 /// A register tile of `RowCount` rows × `Vectors` feature vectors over the keys [begin, end): every value vector is
