@@ -13,6 +13,7 @@
 #include "support/attention_case.hpp"
 #include "support/attention_check.hpp"
 #include "support/data_families.hpp"
+#include "support/error_bound.hpp"
 #include "support/workloads.hpp"
 
 namespace headwise::test {

@@ -9,6 +9,7 @@
 #include "accuracy/accuracy.hpp"
 #include "headwise/runtime.hpp"
 #include "kernels/kernel_test.hpp"
+#include "support/error_bound.hpp"
 #include "support/tensors.hpp"
 
 namespace headwise::test {

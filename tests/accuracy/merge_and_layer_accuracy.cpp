@@ -11,6 +11,7 @@
 #include "support/data_families.hpp"
 #include "support/layer_reference.hpp"
 #include "support/merge_reference.hpp"
+#include "support/random.hpp"
 
 namespace headwise::test {
 namespace {

@@ -11,6 +11,7 @@
 #include "support/attention_case.hpp"
 #include "support/attention_check.hpp"
 #include "support/environment.hpp"
+#include "support/error_bound.hpp"
 
 namespace headwise::test {
 namespace {

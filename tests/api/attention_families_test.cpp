@@ -8,10 +8,12 @@
 #include <string>
 #include <vector>
 
+#include "headwise/runtime.hpp"
 #include "support/attention_case.hpp"
 #include "support/attention_check.hpp"
 #include "support/data_families.hpp"
 #include "support/environment.hpp"
+#include "support/error_bound.hpp"
 #include "support/workloads.hpp"
 
 namespace headwise::test {

@@ -14,6 +14,7 @@
 #include "support/attention_check.hpp"
 #include "support/data_families.hpp"
 #include "support/environment.hpp"
+#include "support/error_bound.hpp"
 #include "support/rearranged.hpp"
 
 namespace headwise::test {

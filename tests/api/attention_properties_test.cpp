@@ -14,6 +14,8 @@
 #include "support/attention_case.hpp"
 #include "support/attention_check.hpp"
 #include "support/environment.hpp"
+#include "support/error_bound.hpp"
+#include "support/random.hpp"
 #include "support/random_case.hpp"
 #include "support/rearranged.hpp"
 

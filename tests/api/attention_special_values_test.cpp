@@ -15,6 +15,8 @@
 #include "support/environment.hpp"
 #include "support/attention_case.hpp"
 #include "support/attention_check.hpp"
+#include "support/error_bound.hpp"
+#include "support/random.hpp"
 
 namespace headwise::test {
 namespace {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "support/attention_check.hpp"
+#include "support/error_bound.hpp"
 #include "support/random.hpp"
 #include "support/refusal.hpp"
 #include "support/tensors.hpp"
