@@ -1,5 +1,5 @@
-# The instruction sets: src/kernels/isa_table.cpp is compiled once for each, weakest first. A new one is a line in both
-# functions here, one branch in src/kernels/isa.hpp and one line in src/kernels/dispatch.cpp.
+# The instruction sets: src/kernels/float_table.cpp and double_table.cpp are compiled once for each, weakest first. A new
+# one is a line in both functions here, one branch in src/kernels/isa.hpp and one line in src/kernels/dispatch.cpp.
 #
 # headwise_kernel_isa(<name> [<compiler flag>...]) compiles the kernels as the object library headwise_kernels_<name>
 # with HEADWISE_KERNELS_<NAME> defined, adds them to headwise and tells dispatch.cpp with HEADWISE_HAVE_<NAME>.
@@ -52,7 +52,8 @@ function(headwise_kernel_isa name)
   endif()
   string(TOUPPER ${name} upper_name)
   set(kernels headwise_kernels_${name})
-  add_library(${kernels} OBJECT ${PROJECT_SOURCE_DIR}/src/kernels/isa_table.cpp)
+  add_library(${kernels} OBJECT
+    ${PROJECT_SOURCE_DIR}/src/kernels/float_table.cpp ${PROJECT_SOURCE_DIR}/src/kernels/double_table.cpp)
   headwise_project_options(${kernels})
   headwise_hide_names(${kernels})
   target_include_directories(${kernels} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)

@@ -12,16 +12,16 @@ namespace {
 // Weakest first. AVX without FMA and AVX2 without FMA run sse2's kernels: no processor of interest stops there.
 constexpr InstructionSet instruction_sets[] = {
 #if defined(HEADWISE_HAVE_SSE2)
-    {"sse2", cpu_has_sse2, sse2_tables},
+    {"sse2", cpu_has_sse2, isa_table<Sse2, float>, isa_table<Sse2, double>},
 #endif
 #if defined(HEADWISE_HAVE_AVX2)
-    {"avx2", cpu_has_avx2_fma, avx2_tables},
+    {"avx2", cpu_has_avx2_fma, isa_table<Avx2, float>, isa_table<Avx2, double>},
 #endif
 #if defined(HEADWISE_HAVE_AVX512)
-    {"avx512", cpu_has_avx512, avx512_tables},
+    {"avx512", cpu_has_avx512, isa_table<Avx512, float>, isa_table<Avx512, double>},
 #endif
 #if defined(HEADWISE_HAVE_NEON64)
-    {"neon64", cpu_has_neon64, neon64_tables},
+    {"neon64", cpu_has_neon64, isa_table<Neon64, float>, isa_table<Neon64, double>},
 #endif
 };
 
@@ -59,12 +59,12 @@ const InstructionSet& active_instruction_set() {
 
 template <>
 const KernelTable<float, float>* kernel_table(const InstructionSet& isa) {
-  return isa.tables().f32;
+  return &isa.f32();
 }
 
 template <>
 const KernelTable<double, double>* kernel_table(const InstructionSet& isa) {
-  return isa.tables().f64;
+  return &isa.f64();
 }
 
 }  // namespace headwise::detail

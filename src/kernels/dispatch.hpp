@@ -8,15 +8,11 @@
 
 namespace headwise::detail {
 
-struct KernelTables {
-  const KernelTable<float, float>* f32;
-  const KernelTable<double, double>* f64;
-};
-
 struct InstructionSet {
   std::string_view name;
   bool (*runs_here)();  ///< processor and operating system both support it
-  KernelTables (*tables)();
+  const KernelTable<float, float>& (*f32)();
+  const KernelTable<double, double>& (*f64)();
 };
 
 /// Every instruction set of this build, weakest first.
@@ -30,9 +26,8 @@ const InstructionSet& active_instruction_set();
 template <class T, class KV>
 const KernelTable<T, KV>* kernel_table(const InstructionSet& isa);
 
-KernelTables sse2_tables();
-KernelTables avx2_tables();
-KernelTables avx512_tables();
-KernelTables neon64_tables();
+/// The kernels of the instruction set Tag for T, of which each is compiled apart.
+template <class Tag, class T>
+const KernelTable<T, T>& isa_table();
 
 }  // namespace headwise::detail

@@ -1,9 +1,11 @@
-// The instruction set this translation unit is compiled for: its xsimd architecture, its name, its register tiles.
+// The instruction set this translation unit is compiled for: its xsimd architecture, its names, its register tiles.
 // One branch per instruction set; the macro comes from cmake/KernelIsa.cmake.
 #pragma once
 
 #include <type_traits>
 #include <xsimd/xsimd.hpp>
+
+#include "kernels/kernel_table.hpp"
 
 namespace headwise::detail {
 namespace {
@@ -19,6 +21,7 @@ namespace {
 // out of cache; avx512, measured with one and prefetches only, reads at the memory's speed as it is.
 #if defined(HEADWISE_KERNELS_AVX512)
 struct Isa {
+  using Tag = Avx512;
   using Arch = xsimd::avx512bw;
   static constexpr const char* name = "avx512";
   static constexpr int registers = 32;
@@ -34,6 +37,7 @@ struct Isa {
 };
 #elif defined(HEADWISE_KERNELS_AVX2)
 struct Isa {
+  using Tag = Avx2;
   using Arch = xsimd::fma3<xsimd::avx2>;
   static constexpr const char* name = "avx2";
   static constexpr int registers = 16;
@@ -49,6 +53,7 @@ struct Isa {
 };
 #elif defined(HEADWISE_KERNELS_NEON64)
 struct Isa {
+  using Tag = Neon64;
   using Arch = xsimd::neon64;
   static constexpr const char* name = "neon64";
   static constexpr int registers = 32;
@@ -64,6 +69,7 @@ struct Isa {
 };
 #elif defined(HEADWISE_KERNELS_SSE2)
 struct Isa {
+  using Tag = Sse2;
   using Arch = xsimd::sse2;
   static constexpr const char* name = "sse2";
   static constexpr int registers = 16;

@@ -16,6 +16,12 @@
 
 namespace headwise::detail {
 
+/// Instruction sets that there may be kernels for.
+struct Sse2;
+struct Avx2;
+struct Avx512;
+struct Neon64;
+
 /// A stretch of a key block as one rectangle of the scores: keys × row vectors [first_vector, first_vector + vectors).
 /// Rows outside attend none of these keys. `masked`: some row inside attends only part of them (see key_begin/key_end).
 struct KeySpan {

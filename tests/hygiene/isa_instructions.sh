@@ -16,7 +16,7 @@ expect() {  # <entry> <some | none> <pattern>
 
 for entry in "$@"; do
   case ${entry%%=*} in
-    sse2) expect "$entry" some 'mulps'; expect "$entry" none "$fma|%[yz]mm" ;;
+    sse2) expect "$entry" some 'mulp[sd]'; expect "$entry" none "$fma|%[yz]mm" ;;
     avx2) expect "$entry" some "$fma.*%ymm"; expect "$entry" none '%zmm|%k[0-7]' ;;
     avx512) expect "$entry" some "$fma.*%zmm" ;;
     neon64) expect "$entry" some 'fmla' ;;

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # isa_isolation.sh <nm> <isa>=<object>...: nothing compiled for one instruction set can be linked in for another.
 #
-# No symbol, weak ones included, is defined by two of the objects. Beyond that, the objects define no weak symbol at all
-# but functions of xsimd, whose names carry the instruction set: any other object of a program might define the same
-# one, and the linker would keep the copy that only newer processors can run. (DW.ref.* is data of exception tables,
+# No symbol, weak ones included, is defined for two of the instruction sets. Beyond that, the objects define no weak symbol
+# at all but functions of xsimd, whose names carry the instruction set: any other object of a program might define the
+# same one, and the linker would keep the copy that only newer processors can run. (DW.ref.* is data of exception tables,
 # alike everywhere.)
 set -euo pipefail
 nm=$1
@@ -11,7 +11,7 @@ shift
 failures=0
 definitions=$(for entry in "$@"; do
   "$nm" --defined-only --extern-only --demangle "${entry#*=}" | sed -nE "s/^[0-9a-f]+ ([A-Za-z]) (.*)/${entry%%=*} \1 \2/p"
-done)
+done | sort -u)
 
 duplicates=$(cut -d ' ' -f 3- <<<"$definitions" | grep -v '^DW\.ref\.' | sort | uniq --repeated)
 if [[ -n $duplicates ]]; then
@@ -30,5 +30,5 @@ fi
 for entry in "$@"; do
   grep -q "^${entry%%=*} T " <<<"$definitions" || { echo "${entry#*=} defines no function"; failures=1; }
 done
-echo "$(wc -l <<<"$definitions") symbols of $# instruction sets compared"
+echo "$(wc -l <<<"$definitions") symbols of $# objects compared"
 exit $failures

@@ -1,6 +1,7 @@
-// Fills the kernel tables of one instruction set; compiled once per instruction set (cmake/KernelIsa.cmake).
+// The kernels of one instruction set in a table.
+#pragma once
+
 #include "kernels/adjust.hpp"
-#include "kernels/dispatch.hpp"
 #include "kernels/isa.hpp"
 #include "kernels/mask.hpp"
 #include "kernels/multiply.hpp"
@@ -46,19 +47,5 @@ constexpr KernelTable<T, T> make_table() {
           .merge_parts = merge_parts<T>};
 }
 
-constexpr KernelTable<float, float> table_f32 = make_table<float>();
-constexpr KernelTable<double, double> table_f64 = make_table<double>();
-
 }  // namespace
-
-#if defined(HEADWISE_KERNELS_AVX512)
-KernelTables avx512_tables() { return {&table_f32, &table_f64}; }
-#elif defined(HEADWISE_KERNELS_AVX2)
-KernelTables avx2_tables() { return {&table_f32, &table_f64}; }
-#elif defined(HEADWISE_KERNELS_NEON64)
-KernelTables neon64_tables() { return {&table_f32, &table_f64}; }
-#else
-KernelTables sse2_tables() { return {&table_f32, &table_f64}; }
-#endif
-
 }  // namespace headwise::detail
