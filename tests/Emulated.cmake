@@ -1,5 +1,5 @@
 # Tests in `ctest -C cross`: on processors that this machine only emulates. `ctest -C processors` runs all of the reduced
-# tests on those, too, of which the former only asks for the right kernels.
+# tests on those, too, of which the former only asks for the right kernels; `ctest -C bochs` the tests of AVX-512's kernels.
 
 # headwise_run_emulated_tests(<processor> <configuration> "<isa>..." EMULATOR <command>... [FILTER <argument>...]): the
 # reduced tests, in two halves side by side, on a processor that has the given instruction sets and where the last one must
@@ -51,5 +51,14 @@ else()
     headwise_run_emulated_refusal(Nehalem sse2 avx2 ${emulated} Nehalem)
     headwise_run_emulated_refusal(SandyBridge sse2 avx2 ${emulated} SandyBridge)
     headwise_run_emulated_refusal(Haswell "sse2 avx2" avx512 ${emulated} Haswell)
+  endif()
+  # qemu has no AVX-512.
+  find_program(HEADWISE_BOCHS bochs DOC "Emulator for the tests of AVX-512's kernels")
+  file(GLOB linux ${PROJECT_SOURCE_DIR}/build/linux-x86_64/boot/vmlinuz-*)
+  if(HEADWISE_BOCHS AND linux AND CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
+    headwise_run_emulated_tests(SkylakeX bochs "sse2 avx2 avx512" EMULATOR ${CMAKE_CURRENT_SOURCE_DIR}/bochs.sh ${linux}
+      FILTER "--source-file=*kernels/*,*isa_test*,*cpu_test*,*pairwise_test*")
+    set_tests_properties(headwise_tests.emulated.avx512.float_on_SkylakeX headwise_tests.emulated.avx512.rest_on_SkylakeX
+      PROPERTIES TIMEOUT 7200)
   endif()
 endif()
