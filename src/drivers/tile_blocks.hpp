@@ -48,7 +48,6 @@ class TileBlocks : protected TileRowSet<T, KV> {
 
  protected:
   using Base::call_;
-  using Base::first_group_head_;
   using Base::first_query_;
   using Base::first_row_;
   using Base::for_rows;
@@ -175,36 +174,12 @@ class TileBlocks : protected TileRowSet<T, KV> {
 
   /// Each row's attended keys relative to the block.
   void set_limits(KeyRange block) const {
-    const auto keys = static_cast<int>(block.end - block.begin);
-    const KeyBounds bounds = call_.bounds(sequence_, first_query_);
-    const int begin = distance_to(bounds.begin, block.begin), end = distance_to(bounds.end, block.begin);
-    int *const first_key = buffers_.first_key, *const last_key = buffers_.last_key;
-    const auto set = [&](int r, int query) {
-      first_key[r] = std::max(0, std::min(begin + query, keys));
-      last_key[r] = std::max(0, std::min(end + query, keys));
-    };
-    if (group_ == 1) {
-      for (int r = 0; r < rows_; ++r) set(r, r);
-    } else {
-      int query = 0;
-      for (std::int64_t r = 0, head = first_group_head_; r < rows_; ++r) {
-        set(static_cast<int>(r), query);
-        if (++head == group_) head = 0, ++query;
-      }
-    }
+    this->limit_rows(block, buffers_.first_key, buffers_.last_key);
     for (int r = 0; r < rows_; ++r) {
       buffers_.state.key_begin[r] = static_cast<T>(buffers_.first_key[r]);
       buffers_.state.key_end[r] = static_cast<T>(buffers_.last_key[r]);
     }
     for (int r = rows_; r < row_stride_; ++r) buffers_.state.key_begin[r] = buffers_.state.key_end[r] = T(0);
-  }
-
-  /// key − origin, or so far off that it is outside of any block.
-  static int distance_to(std::int64_t key, std::int64_t origin) {
-    constexpr std::int64_t far = 1 << 30;
-    std::int64_t distance;
-    if (__builtin_sub_overflow(key, origin, &distance)) return static_cast<int>(-far);
-    return static_cast<int>(std::clamp(distance, -far, far));
   }
 
   void pack_mask(TileBlock<T, KV>& block) const {

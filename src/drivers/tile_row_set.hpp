@@ -1,6 +1,7 @@
-// The rows of one tile: which head and query each of them is, and where it lies in a view.
+// The rows of one tile: which head and query each of them is, where it lies in a view, which keys it attends.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "drivers/attention_call.hpp"
@@ -65,6 +66,26 @@ class TileRowSet {
     locate_rows(call_.score_row(view, sequence_, first_row()), view.stride(1), view.stride(2), rows);
   }
 
+  /// Each row's attended keys relative to a block.
+  void limit_rows(KeyRange block, int* first_key, int* last_key) const {
+    const auto keys = static_cast<int>(block.end - block.begin);
+    const KeyBounds bounds = call_.bounds(sequence_, first_query_);
+    const int begin = distance_to(bounds.begin, block.begin), end = distance_to(bounds.end, block.begin);
+    const auto set = [&](int r, int query) {
+      first_key[r] = std::max(0, std::min(begin + query, keys));
+      last_key[r] = std::max(0, std::min(end + query, keys));
+    };
+    if (group_ == 1) {
+      for (int r = 0; r < rows_; ++r) set(r, r);
+    } else {
+      int query = 0;
+      for (std::int64_t r = 0, head = first_group_head_; r < rows_; ++r) {
+        set(static_cast<int>(r), query);
+        if (++head == group_) head = 0, ++query;
+      }
+    }
+  }
+
   const AttentionCall<T, KV>& call_;
   const Sequence sequence_;
   const std::int64_t kv_head_;
@@ -73,6 +94,15 @@ class TileRowSet {
   const std::int64_t first_query_;
   const std::int64_t first_group_head_;
   const int rows_;
+
+ private:
+  /// key − origin, or so far off that it is outside of any block.
+  static int distance_to(std::int64_t key, std::int64_t origin) {
+    constexpr std::int64_t far = 1 << 30;
+    std::int64_t distance;
+    if (__builtin_sub_overflow(key, origin, &distance)) return static_cast<int>(-far);
+    return static_cast<int>(std::clamp(distance, -far, far));
+  }
 };
 
 }  // namespace headwise::detail
