@@ -127,7 +127,7 @@ void carve_block(Carver& carver, const AttentionShape& shape, const KernelTable<
   if (needs.checks) buffers.checks = carver.take<CheckedRows<KV>>(num_checks);
 }
 
-/// Adds what is one tile's own.
+/// Adds what is one tile's own. Every need adds bytes and none takes any away: a plan reserves for all of them.
 template <class T, class KV>
 void carve_tile(Carver& carver, const AttentionShape& shape, const KernelTable<T, KV>& kernels, const TileNeeds& needs,
                 TileBuffers<T, KV>& buffers) {
@@ -143,7 +143,8 @@ void carve_tile(Carver& carver, const AttentionShape& shape, const KernelTable<T
   buffers.mask_rows = carver.take<const std::uint8_t*>(rows);
   buffers.bias_rows = carver.take<const T*>(rows);
   if (needs.output) {
-    if (!needs.scatter) buffers.accumulated_rows = carver.take<T*>(rows);
+    buffers.accumulated_rows = carver.take<T*>(rows);
+    if (needs.scatter) buffers.output_rows = buffers.accumulated_rows;
     buffers.staging = carver.take<T>(rows * static_cast<std::size_t>(padded(shape.value_dim, kernels.lanes)));
   }
 }
