@@ -128,6 +128,12 @@ struct AttentionCall {
     return none;
   }
 
+  double output_bytes() const {
+    double elements = 1;
+    for (const std::int64_t extent : arguments.output.extents) elements *= static_cast<double>(extent);
+    return elements * sizeof(T);
+  }
+
   /// Address of a row in query, output or logsumexp.
   template <class U, int Rank>
   U* token_row(const TensorView<U, Rank>& view, const Sequence& sequence, const RowIndex& row) const {

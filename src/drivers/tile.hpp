@@ -103,13 +103,14 @@ class Tile : private TileBlocks<T, KV> {
   }
 
   void add_block(Block& block) {
+    const bool last = block.range.end == keys_.end;
     if (call_.arguments.weights) locate_block(*call_.arguments.weights, block);
+    if (needs_.fetch) announce_output(last, block);
     const bool excluded_by_bias = kernels_.scores(block.arguments);
     // Behind the product, which fetches the values.
     const bool careful = needs_care(block) || (excluded_by_bias && !values_are_finite(block, block.range));
     if (call_.arguments.weights) keep_scores(block);
     kernels_.softmax(block.arguments, careful);
-    const bool last = block.range.end == keys_.end;
     if (last) kernels_.finish(buffers_.state, row_stride_);
     ValueArguments<T, KV> values = value_arguments(last);
     values.keys = block.keys();
@@ -257,6 +258,12 @@ class Tile : private TileBlocks<T, KV> {
   void announce_rows(std::int64_t key_stride, Block& block) const {
     if (key_stride != 1) return;
     block.arguments.upcoming.add(buffers_.score_rows, 0, rows_, block.keys(), true);
+  }
+
+  /// Lets the rows of the output be fetched while the scores are computed before they are first written.
+  void announce_output(bool last, Block& block) const {
+    if (needs_.scatter || (needs_.output ? !last : started_)) return;
+    block.arguments.upcoming.add(buffers_.output_rows, 0, rows_, static_cast<int>(call_.shape.value_dim), true);
   }
 
   /// Fills some keys of a scores-shaped output.

@@ -8,7 +8,7 @@
 
 namespace headwise::detail {
 
-/// What a tile needs room for. Bits do not depend on copies.
+/// What a tile needs room for, and whether its output is worth fetching. Bits do not depend on either.
 struct TileNeeds {
   bool key = true;      ///< copies of keys: far, or not feature by feature
   bool value = true;    ///< copies of values: likewise, or no whole vectors
@@ -16,6 +16,7 @@ struct TileNeeds {
   bool scatter = true;  ///< … cannot be written in place: not feature by feature, or no whole vectors
   bool mask = true;     ///< attended bits
   bool checks = true;   ///< which values are finite
+  bool fetch = true;    ///< rows of the output before they are written: the caches do not hold them
 };
 
 template <class T, class KV>
@@ -27,7 +28,8 @@ TileNeeds tile_needs(const AttentionCall<T, KV>& call) {
                   .output = rows_are_far(arguments.output.stride(2), call.shape.value_dim, sizeof(T)),
                   .scatter = arguments.output.stride(3) != 1 || !whole_vectors,
                   .mask = arguments.mask || arguments.key_padding_mask,
-                  .checks = arguments.mask || arguments.key_padding_mask || arguments.bias};
+                  .checks = arguments.mask || arguments.key_padding_mask || arguments.bias,
+                  .fetch = is_fetched(call.output_bytes())};
   const auto add = [&](const TensorView<const KV, 4>& key, const TensorView<const KV, 4>& value) {
     needs.key = needs.key || used_stride(key, 3) != 1 ||
                 rows_are_far(used_stride(key, 2), call.shape.head_dim, sizeof(KV));

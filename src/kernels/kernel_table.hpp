@@ -71,9 +71,9 @@ struct UpcomingRows {
   bool written;
 };
 
-/// Those of a block, to prefetch in this order: mask bytes, biases, queries, rows of an output.
+/// Those of a block, to prefetch in this order: mask bytes, biases, queries, rows of a scores-shaped output, of the output.
 struct UpcomingSets {
-  static constexpr int most = 4;
+  static constexpr int most = 5;
   UpcomingRows sets[most];  ///< those beyond `count` hold anything: clearing them takes longer than most blocks need
   int count;
 

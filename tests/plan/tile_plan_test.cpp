@@ -108,6 +108,13 @@ TEST_CASE("tile_plan: tiles that share copies are few enough for their queries a
   CHECK(detail::tiles_together(64, std::int64_t{1} << 40, 8) == 1);
 }
 
+TEST_CASE("tile_plan: outputs that are fetched before they are written") {
+  CHECK_FALSE(detail::is_fetched(0));
+  CHECK_FALSE(detail::is_fetched(4.0 * 8 * 64 * 64));
+  CHECK(detail::is_fetched(4.0 * 8 * 128 * 64));
+  CHECK(detail::is_fetched(0x1p60));
+}
+
 TEST_CASE("tile_plan: chunks of keys are whole steps") { CHECK(detail::chunk_keys % detail::step_keys == 0); }
 
 }  // namespace

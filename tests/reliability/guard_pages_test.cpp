@@ -91,12 +91,13 @@ TEST_CASE_TEMPLATE("guard pages: attention with all options pairwise", T, float,
 }
 
 TEST_CASE_TEMPLATE("guard pages: all of the workspace in use", T, float, double) {
-  // Rows that are far are copied, 16 tiles share the copies, every row of the mean is saved, the mask is of each head.
+  // Rows that are far are copied, 16 tiles share the copies, every row of the mean is saved, mask and bias are of each
+  // head, and rows of all kinds are prefetched.
   AttentionCase problem{.shape = {.batch = 1, .num_heads = 8, .num_kv_heads = 8, .query_length = 400, .key_length = 400,
                                   .head_dim = 64, .value_dim = 64},
                         .layout = Layout::bshd};
-  problem.mean_weights = true;
-  problem.mask = Varies{};
+  problem.weights = problem.mean_weights = true;
+  problem.mask = problem.bias = Varies{};
   const Outputs<T> expected = run_guarded<T>(problem, Placement::before_guard, 1);
   CHECK(same_bits(run_guarded<T>(problem, Placement::after_guard, 2), expected));
 }
