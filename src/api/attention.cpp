@@ -163,7 +163,7 @@ void AttentionPlan<T, KV>::run(const AttentionArguments<T, KV>& arguments, std::
                                   .kernels = *kernels_,
                                   .scale = options_.scale.value_or(1 / std::sqrt(static_cast<double>(shape.head_dim))),
                                   .num_threads = work(shape) < detail::serial_work ? 1 : options_.num_threads};
-  const detail::Workspace memory(workspace, bytes_of(call));
+  const detail::Workspace memory(workspace, allocates ? bytes_of(call) : 0);
   compute(call, memory.data());
 }
 

@@ -109,12 +109,12 @@ std::size_t workspace_bytes_for(const AttentionShape& shape, const KernelTable<T
   return carver.used() + tile_bytes(shape, kernels, needs) * static_cast<std::size_t>(num_threads);
 }
 
-/// Calls work(tiles, needs, task) with tiles of one thread's own.
+/// Calls work(tiles, task) with tiles of one thread's own.
 template <class T, class KV, class Work>
 class TileWorker {
  public:
-  TileWorker(const AttentionCall<T, KV>& call, std::byte* memory, int thread, const Work& work)
-      : work_(work), needs_(tile_needs(call)) {
+  TileWorker(const AttentionCall<T, KV>& call, const TileNeeds& needs, std::byte* memory, int thread, const Work& work)
+      : work_(work), needs_(needs) {
     if (thread > 0) memory += static_cast<std::size_t>(thread) * tile_bytes(call.shape, call.kernels, needs_);
     Carver carver(memory);
     thread_ = carve_thread(carver, call.shape, call.kernels, needs_);
@@ -124,19 +124,20 @@ class TileWorker {
     if (needs_.checks) std::fill_n(buffers.checks, num_checks, CheckedRows<KV>{});
   }
 
-  void operator()(std::int64_t task) const { work_(thread_, needs_, task); }
+  void operator()(std::int64_t task) const { work_(thread_, task); }
 
  private:
   const Work& work_;
-  const TileNeeds needs_;
+  const TileNeeds& needs_;
   ThreadTiles<T, KV> thread_;
 };
 
-/// Computes `tasks` tasks by work(tiles, needs, task), each thread with tiles of its own.
+/// Computes `tasks` tasks by work(tiles, task), each thread with tiles of its own.
 template <class T, class KV, class Work>
-void for_tile_tasks(const AttentionCall<T, KV>& call, std::byte* memory, std::int64_t tasks, const Work& work) {
+void for_tile_tasks(const AttentionCall<T, KV>& call, const TileNeeds& needs, std::byte* memory, std::int64_t tasks,
+                    const Work& work) {
   parallel_workers(call.num_threads, tasks,
-                   [&](int thread) { return TileWorker<T, KV, Work>(call, memory, thread, work); });
+                   [&](int thread) { return TileWorker<T, KV, Work>(call, needs, memory, thread, work); });
 }
 
 /// Sweeps over the keys of a head with one of its tiles.
@@ -167,8 +168,9 @@ void attend_together(Tile<T, KV>* tiles, int count, const SavedRows<T>& saved) {
 
 /// Looks at a mask that several heads or batch entries share, once.
 template <class T, class KV>
-void classify_mask(const AttentionCall<T, KV>& call, const MaskClasses<T, KV>& classes, std::byte* memory) {
-  const auto classify = [&](const ThreadTiles<T, KV>& thread, const TileNeeds& needs, std::int64_t task) {
+void classify_mask(const AttentionCall<T, KV>& call, const TileNeeds& needs, const MaskClasses<T, KV>& classes,
+                   std::byte* memory) {
+  const auto classify = [&](const ThreadTiles<T, KV>& thread, std::int64_t task) {
     const auto row = classes.row(task);
     Sequence sequence = call.sequence(row.batch);
     sequence.query_length = call.shape.query_length;
@@ -176,7 +178,7 @@ void classify_mask(const AttentionCall<T, KV>& call, const MaskClasses<T, KV>& c
                                      call.kernels.lanes, false);
     Tile<T, KV>(call, thread.buffers[0], needs, classes, sequence, row.kv_head, rows).classify_mask(row.classes, row.units);
   };
-  for_tile_tasks(call, memory, classes.rows(), classify);
+  for_tile_tasks(call, needs, memory, classes.rows(), classify);
 }
 
 }  // namespace
@@ -195,15 +197,16 @@ std::size_t prefill_workspace_bytes(const AttentionCall<T, KV>& call) {
 
 template <class T, class KV>
 void run_prefill(const AttentionCall<T, KV>& call, const SavedRows<T>& saved, std::byte* workspace) {
+  const TileNeeds needs = tile_needs(call);
   Carver shared(workspace);
-  const TileTasks<T, KV> tasks(call, tiles_at_once(call.shape, call.kernels, tile_needs(call)),
+  const TileTasks<T, KV> tasks(call, tiles_at_once(call.shape, call.kernels, needs),
                                shared.take<std::int64_t>(static_cast<std::size_t>(call.shape.batch) + 1));
   const std::int64_t num_classes = MaskClasses<T, KV>::count(call);
   MaskClasses<T, KV> classes;
   if (num_classes > 0) classes = {call, shared.take<MaskClass>(static_cast<std::size_t>(num_classes))};
   std::byte* threads = workspace + shared.used();
-  classify_mask(call, classes, threads);
-  const auto attend = [&](const ThreadTiles<T, KV>& thread, const TileNeeds& needs, std::int64_t task) {
+  if (num_classes > 0) classify_mask(call, needs, classes, threads);
+  const auto attend = [&](const ThreadTiles<T, KV>& thread, std::int64_t task) {
     tasks.with_task(task, [&](const Sequence& sequence, std::int64_t kv_head, const TileRows* rows, int count) {
       if (count == 1) {
         return attend_alone(Tile<T, KV>(call, thread.buffers[0], needs, classes, sequence, kv_head, rows[0]), saved);
@@ -216,16 +219,17 @@ void run_prefill(const AttentionCall<T, KV>& call, const SavedRows<T>& saved, st
       attend_together(thread.tiles, count, saved);
     });
   };
-  for_tile_tasks(call, threads, tasks.count(), attend);
+  for_tile_tasks(call, needs, threads, tasks.count(), attend);
 }
 
 template <class T, class KV>
 void run_mean_weights(const AttentionCall<T, KV>& call, const SavedRows<T>& saved, std::byte* workspace) {
+  const TileNeeds needs = tile_needs(call);
   const MaskClasses<T, KV> no_classes;
   // A task has all heads of some queries, so no two add to the same row; a head's queries fill a tile.
   const std::int64_t queries = std::max<std::int64_t>(1, call.kernels.tile_rows / call.group);
   const std::int64_t steps = (call.shape.query_length + queries - 1) / queries;
-  const auto add_weights = [&](const ThreadTiles<T, KV>& thread, const TileNeeds& needs, std::int64_t task) {
+  const auto add_weights = [&](const ThreadTiles<T, KV>& thread, std::int64_t task) {
     const Sequence sequence = call.sequence(task / steps);
     if (call.path(sequence) != KernelPath::query_tile) return;
     const std::int64_t first = task % steps * queries;
@@ -240,7 +244,7 @@ void run_mean_weights(const AttentionCall<T, KV>& call, const SavedRows<T>& save
     }
     mean.divide(call.shape.num_heads);
   };
-  for_tile_tasks(call, workspace, call.shape.batch * steps, add_weights);
+  for_tile_tasks(call, needs, workspace, call.shape.batch * steps, add_weights);
 }
 
 template std::size_t prefill_workspace_bytes(const AttentionShape&, const KernelTable<float, float>&, int);
