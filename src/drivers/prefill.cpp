@@ -100,13 +100,28 @@ std::size_t tile_bytes(const AttentionShape& shape, const KernelTable<T, KV>& ke
   return once.used() + tile.used() * count;
 }
 
+/// Queries of a task of the mean weights: a head's fill a tile.
+template <class T, class KV>
+std::int64_t mean_queries(const KernelTable<T, KV>& kernels, std::int64_t group) {
+  return std::max<std::int64_t>(1, kernels.tile_rows / group);
+}
+
+/// More threads than this have nothing to do in any loop over tasks: tiles, classes of a mask, mean weights.
+template <class T, class KV>
+std::int64_t most_tasks(const AttentionShape& shape, const KernelTable<T, KV>& kernels) {
+  const std::int64_t group = shape.num_heads / shape.num_kv_heads;
+  const std::int64_t tiles = count_tiles(folded_rows(shape.query_length, group), kernels.tile_rows);
+  return shape.batch * std::max(shape.num_kv_heads * tiles, parts_of(shape.query_length, mean_queries(kernels, group)));
+}
+
 template <class T, class KV>
 std::size_t workspace_bytes_for(const AttentionShape& shape, const KernelTable<T, KV>& kernels, const TileNeeds& needs,
                                 std::int64_t mask_classes, int num_threads) {
   Carver carver;
   carver.take<std::int64_t>(static_cast<std::size_t>(shape.batch) + 1);
   carver.take<MaskClass>(static_cast<std::size_t>(mask_classes));
-  return carver.used() + tile_bytes(shape, kernels, needs) * static_cast<std::size_t>(num_threads);
+  const std::int64_t threads = std::min<std::int64_t>(num_threads, most_tasks(shape, kernels));
+  return carver.used() + tile_bytes(shape, kernels, needs) * static_cast<std::size_t>(threads);
 }
 
 /// Calls work(tiles, task) with tiles of one thread's own.
@@ -226,9 +241,9 @@ template <class T, class KV>
 void run_mean_weights(const AttentionCall<T, KV>& call, const SavedRows<T>& saved, std::byte* workspace) {
   const TileNeeds needs = tile_needs(call);
   const MaskClasses<T, KV> no_classes;
-  // A task has all heads of some queries, so no two add to the same row; a head's queries fill a tile.
-  const std::int64_t queries = std::max<std::int64_t>(1, call.kernels.tile_rows / call.group);
-  const std::int64_t steps = (call.shape.query_length + queries - 1) / queries;
+  // A task has all heads of some queries, so no two add to the same row.
+  const std::int64_t queries = mean_queries(call.kernels, call.group);
+  const std::int64_t steps = parts_of(call.shape.query_length, queries);
   const auto add_weights = [&](const ThreadTiles<T, KV>& thread, std::int64_t task) {
     const Sequence sequence = call.sequence(task / steps);
     if (call.path(sequence) != KernelPath::query_tile) return;

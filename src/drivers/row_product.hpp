@@ -31,8 +31,9 @@ struct RowProductMemory {
 template <class T>
 std::size_t row_product_bytes(std::int64_t rows, std::int64_t inner, std::int64_t columns, bool transposed,
                               int num_threads) {
-  const std::int64_t task_columns = row_product_columns(columns, transposed, num_threads);
-  return RowProductMemory<T>(Carver(), rows, inner, task_columns, num_threads).bytes;
+  const int most_threads = row_product_threads(columns, num_threads);
+  const std::int64_t task_columns = row_product_columns(columns, transposed, most_threads);
+  return RowProductMemory<T>(Carver(), rows, inner, task_columns, most_threads).bytes;
 }
 
 /// C = A·B + bias, over whatever C held.
@@ -42,9 +43,10 @@ template <class T>
 void multiply_by_rows(const GemmArguments<T>& product, std::span<const T> bias, int num_threads, std::byte* memory) {
   const auto& kernels = panel_kernels<T>();
   const auto rows = static_cast<int>(product.rows), inner = static_cast<int>(product.inner);
-  const std::int64_t task_columns = row_product_columns(product.columns, product.b_transposed, num_threads);
-  const RowProductMemory<T> buffers(Carver(memory), rows, inner, task_columns, num_threads);
-  const int threads = product_threads(rows, product.columns, inner, num_threads);
+  const int most_threads = row_product_threads(product.columns, num_threads);
+  const std::int64_t task_columns = row_product_columns(product.columns, product.b_transposed, most_threads);
+  const RowProductMemory<T> buffers(Carver(memory), rows, inner, task_columns, most_threads);
+  const int threads = product_threads(rows, product.columns, inner, most_threads);
   for (int r = 0; r < rows; ++r) std::copy_n(product.a + r * product.a_stride, inner, buffers.left + r * product.inner);
   std::fill_n(buffers.ones, rows, T(1));
   parallel_for(threads, parts_of(product.columns, task_columns), [&](int thread, std::int64_t task) {

@@ -43,8 +43,7 @@ constexpr ProductPath product_path(std::int64_t rows, std::int64_t columns, std:
   if (traits.packed) return ProductPath::panels;
   const std::int64_t row_bytes = (traits.transposed ? inner : columns) * static_cast<std::int64_t>(traits.element_size);
   const bool whole_vectors = row_bytes % traits.kernel_vector_bytes == 0;
-  constexpr std::int64_t most_inner = 1 << 24;  // the kernels count the elements of all rows by int
-  if (rows <= few_rows(traits.transposed) && whole_vectors && inner <= most_inner) return ProductPath::rows;
+  if (rows <= few_rows(traits.transposed) && whole_vectors && inner <= most_features) return ProductPath::rows;
   return multiplies_itself(rows, traits.kernel_vector_bytes, traits.blas_vector_bytes) ? ProductPath::panels
                                                                                         : ProductPath::blas;
 }
@@ -72,8 +71,6 @@ struct PanelPlan {
   std::int64_t tasks() const { return blocks * panels; }
 };
 
-constexpr std::int64_t parts_of(std::int64_t length, std::int64_t part) { return (length + part - 1) / part; }
-
 /// \param panel_columns of the kernel's widest panel
 /// \param packed whether the panels are there already
 inline PanelPlan plan_panels(std::int64_t rows, std::int64_t columns, std::int64_t inner, int panel_columns,
@@ -90,8 +87,11 @@ inline PanelPlan plan_panels(std::int64_t rows, std::int64_t columns, std::int64
                  .panels = parts_of(columns, panel_columns),
                  .inner = static_cast<int>(parts_of(inner, parts_of(inner, most_inner))),
                  .threads = 1,
-                 .most_threads = product_threads(rows, columns, inner, num_threads),
+                 .most_threads = 1,
                  .packed = packed};
+  const std::int64_t most_tasks = parts_of(std::max<std::int64_t>(rows, 1), fewest_rows) * std::max<std::int64_t>(plan.panels, 1);
+  plan.most_threads =
+      static_cast<int>(std::min<std::int64_t>(product_threads(rows, columns, inner, num_threads), most_tasks));
   const std::int64_t wanted = plan.most_threads > 1 ? 4 * std::int64_t{plan.most_threads} : 1;  // tasks
   while (parts_of(rows, plan.rows) * plan.panels < wanted && plan.rows >= 2 * fewest_rows) plan.rows /= 2;
   plan.blocks = parts_of(rows, plan.rows);
@@ -99,10 +99,17 @@ inline PanelPlan plan_panels(std::int64_t rows, std::int64_t columns, std::int64
   return plan;
 }
 
+/// Fewest columns of a task of the rows' path, so that there are at most so many threads.
+constexpr std::int64_t least_task_columns = 64;
+constexpr int row_product_threads(std::int64_t columns, int num_threads) {
+  const std::int64_t most = parts_of(columns < 1 ? 1 : columns, least_task_columns);
+  return num_threads < most ? num_threads : static_cast<int>(most);
+}
+
 /// Columns of a task of the rows' path: those of a transposed weight are rows to read; else a page of each row, or less
 /// where threads would have nothing to do.
 constexpr std::int64_t row_product_columns(std::int64_t columns, bool transposed, int threads) {
-  constexpr std::int64_t most = 1024, least = 64;
+  constexpr std::int64_t most = 1024, least = least_task_columns;
   if (transposed) return least;
   const std::int64_t wanted = threads > 1 ? parts_of(columns, std::int64_t{2} * threads) : columns;
   return std::clamp((wanted + least - 1) / least * least, least, most);

@@ -18,6 +18,12 @@ constexpr std::int64_t padded(std::int64_t elements, int lanes) {
   return (elements + lanes - 1) & -std::int64_t{lanes};
 }
 
+/// Parts of `part` that a length is cut into, the last one maybe shorter.
+constexpr std::int64_t parts_of(std::int64_t length, std::int64_t part) { return (length + part - 1) / part; }
+
+/// Most features of a row: kernels count the elements of all rows of a tile by int.
+constexpr std::int64_t most_features = 1 << 24;
+
 /// Rows of one key/value head: the queries of its heads, position by position. Row r is query r / group of head
 /// first + r % group, so a tile of grouped heads shares every key and value it reads.
 constexpr std::int64_t folded_rows(std::int64_t query_length, std::int64_t group) { return query_length * group; }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 
 namespace headwise::test {
 
@@ -69,6 +70,13 @@ TEST_CASE("projection_plan: columns of a task of few rows") {
   CHECK(detail::row_product_columns(0, false, 2) == 64);
 }
 
+TEST_CASE("projection_plan: threads of few rows have columns to compute") {
+  CHECK(detail::row_product_threads(2304, 2) == 2);
+  CHECK(detail::row_product_threads(2304, std::numeric_limits<int>::max()) == 36);
+  CHECK(detail::row_product_threads(65, 64) == 2);
+  CHECK(detail::row_product_threads(0, 64) == 1);
+}
+
 TEST_CASE("projection_plan: blocks and panels cover the product, pieces are alike, threads have enough to do") {
   for (const std::int64_t rows : {8, 64, 127, 128, 500, 513, 4096}) {
     for (const std::int64_t columns : {1, 63, 64, 65, 768, 2304}) {
@@ -88,7 +96,9 @@ TEST_CASE("projection_plan: blocks and panels cover the product, pieces are alik
           CHECK((inner + plan.inner - 1) / plan.inner == (inner + most_inner - 1) / most_inner);
           CHECK(plan.threads <= plan.most_threads);
           CHECK(plan.threads <= plan.tasks());
-          CHECK(plan.most_threads == (rows * columns * inner < 400000 ? 1 : threads));
+          const std::int64_t most_tasks = (rows + 63) / 64 * plan.panels;  // of these rows or fewer
+          CHECK(plan.tasks() <= most_tasks);
+          CHECK(plan.most_threads == (rows * columns * inner < 400000 ? 1 : std::min<std::int64_t>(threads, most_tasks)));
         }
       }
     }
