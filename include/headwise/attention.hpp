@@ -12,7 +12,8 @@
 ///     output   = Σ_j p_j · value[b, h', j, :]
 ///
 /// A key is attended unless the mask, a bias of −∞, causality, the window or the sequence's length excludes it; what an
-/// excluded key holds has no effect. A row without attended keys gives 0.
+/// excluded key holds has no effect. A row without attended keys gives 0. Values are summed with weights of up to 2^8 and
+/// divided at the end: where Σ_j |value_j| exceeds (largest number)/2^8, the output may be infinite.
 ///
 /// Source: Vaswani et al., "Attention Is All You Need" (2017); values, masks and edges as in the ONNX operator
 /// `Attention` (opsets 23–25). The softmax is the online one of Milakov and Gimelshein (2018), tiled as in
@@ -44,8 +45,8 @@ struct AttentionShape {
   std::int64_t num_kv_heads = 0;  ///< key/value heads; query head h uses key/value head h / (num_heads / num_kv_heads)
   std::int64_t query_length = 0;  ///< queries per sequence
   std::int64_t key_length = 0;    ///< keys per sequence: the largest that will be passed
-  std::int64_t head_dim = 0;      ///< features of a query and of a key, ≥ 1
-  std::int64_t value_dim = 0;     ///< features of a value and of an output row
+  std::int64_t head_dim = 0;      ///< features of a query and of a key, 1 to 2^24
+  std::int64_t value_dim = 0;     ///< features of a value and of an output row, up to 2^24
 };
 
 /// Where query 0 stands among the keys: query i has position i + offset.
@@ -70,7 +71,8 @@ enum class ScoreStage {
 
 /// What is computed; plain values, fixed for a plan.
 struct AttentionOptions {
-  std::optional<double> scale = {};  ///< factor of the scores; default 1/√head_dim. Any finite value
+  /// Factor of the scores; default 1/√head_dim. Any value, negative and 0 too, up to ±(largest number)/log2(e).
+  std::optional<double> scale = {};
   double softcap = 0;           ///< scores become softcap · tanh(score / softcap); 0 = off
   bool causal = false;          ///< query i attends key j only if j ≤ its position
   Window window = {};           ///< sliding window; both sides unbounded by default
@@ -125,7 +127,9 @@ struct AttentionArguments {
   /// `mask`). Mask, bias and this may be given together.
   std::optional<TensorView<const std::uint8_t, 2>> key_padding_mask = {};
   std::span<const T> alibi_slopes = {};  ///< per query head, or empty: adds slope · (j − p) (Press et al., 2022)
-  std::span<const T> sinks = {};         ///< per query head, or empty: an extra logit that only joins the denominator
+  /// Per query head, or empty: an extra logit that only joins the denominator. A finite one beyond ±(largest
+  /// number)/log2(e) counts as that.
+  std::span<const T> sinks = {};
 
   std::optional<TensorView<T, 3>> logsumexp = {};     ///< [batch, num_heads, query_length]: ln of the denominator
   std::optional<TensorView<T, 4>> weights = {};       ///< scores-shaped: p_j; 0 for excluded keys

@@ -59,10 +59,10 @@ class KvCache {
   const KvCacheShape& shape() const { return shape_; }
 
   /// Length of each sequence: AttentionArguments::key_lengths for keys() and values(), and the position of the next
-  /// token. Valid as long as the cache, up to date after each change.
+  /// token. Valid until the cache is moved or assigned to, up to date after each change.
   std::span<const std::int64_t> lengths() const { return lengths_; }
 
-  /// Position of the oldest token that each sequence holds: 0 until a ring drops tokens.
+  /// Position of the oldest token that each sequence holds: 0 until a ring drops tokens. Valid as lengths().
   std::span<const std::int64_t> first_positions() const { return first_positions_; }
 
   /// Appends `counts[b]` tokens to sequence b: the leading ones of key and value. Of more than capacity tokens a ring

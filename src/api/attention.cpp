@@ -113,7 +113,7 @@ template <class T, class KV>
 std::size_t bytes_of(const AttentionCall<T, KV>& call) {
   const Paths paths = paths_of(call);
   std::size_t bytes = 0;
-  if (paths.row_dot) bytes = detail::decode_workspace_bytes(call.shape, call.kernels, call.num_threads);
+  if (paths.row_dot) bytes = detail::decode_workspace_bytes(call);
   if (paths.query_tile) {
     bytes = std::max(bytes, detail::prefill_workspace_bytes(call));
   }

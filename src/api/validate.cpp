@@ -12,6 +12,8 @@
 #include "api/error.hpp"
 #include "api/validate_sequences.hpp"
 #include "api/validate_views.hpp"
+#include "drivers/attention_call.hpp"
+#include "plan/tile_plan.hpp"
 
 namespace headwise::detail {
 namespace {
@@ -20,6 +22,10 @@ namespace {
 
 void expect_at_least(std::int64_t minimum, std::string_view name, std::int64_t value) {
   if (value < minimum) refuse(name, value, "at least " + std::to_string(minimum));
+}
+
+void expect_at_most(std::int64_t maximum, std::string_view name, std::int64_t value) {
+  if (value > maximum) refuse(name, value, "at most " + std::to_string(maximum));
 }
 
 /// Keys and values come from the runs alone.
@@ -137,6 +143,8 @@ void validate_shape(const AttentionShape& shape) {
   expect_at_least(0, "shape.key_length", shape.key_length);
   expect_at_least(1, "shape.head_dim", shape.head_dim);
   expect_at_least(0, "shape.value_dim", shape.value_dim);
+  expect_at_most(most_features, "shape.head_dim", shape.head_dim);
+  expect_at_most(most_features, "shape.value_dim", shape.value_dim);
 
   const auto& [batch, num_heads, num_kv_heads, query_length, key_length, head_dim, value_dim] = shape;
   if (num_heads > 0) expect_at_least(1, "shape.num_kv_heads", num_kv_heads);
@@ -155,9 +163,13 @@ void validate_shape(const AttentionShape& shape) {
   expect_countable("shape of output", {batch, num_heads, query_length, value_dim});
 }
 
+template <class T>
 void validate_options(const AttentionOptions& options) {
   const double scale = options.scale.value_or(1);
   if (!std::isfinite(scale)) refuse("options.scale", number_text(scale), "a finite number");
+  if (std::abs(scale) > largest_in_base_2<T>) {
+    refuse("options.scale", number_text(scale), "a magnitude of at most " + number_text(largest_in_base_2<T>));
+  }
   if (!std::isfinite(options.softcap) || options.softcap < 0) {
     refuse("options.softcap", number_text(options.softcap), "a finite number of at least 0");
   }
@@ -204,6 +216,8 @@ void validate_workspace(std::span<std::byte> workspace, std::size_t needed) {
   if (address % 64 != 0) refuse_workspace("workspace.data()", address_text(address));
 }
 
+template void validate_options<float>(const AttentionOptions&);
+template void validate_options<double>(const AttentionOptions&);
 template void validate_arguments(const AttentionShape&, const AttentionOptions&, const AttentionArguments<float>&);
 template void validate_arguments(const AttentionShape&, const AttentionOptions&, const AttentionArguments<double>&);
 

@@ -8,13 +8,16 @@
 
 namespace headwise::detail {
 
-/// Extents ≥ 0, head_dim ≥ 1, num_heads a multiple of num_kv_heads, and query, key, value and output of at most 2^60
-/// elements each, where an extent of zero counts as one: every product of extents of one of them fits 64 bits.
+/// Extents ≥ 0, head_dim ≥ 1, head_dim and value_dim ≤ most_features, num_heads a multiple of num_kv_heads, and query, key,
+/// value and output of at most 2^60 elements each, where an extent of zero counts as one: every product of extents of one of
+/// them fits 64 bits.
 /// \throws std::invalid_argument
 void validate_shape(const AttentionShape& shape);
 
-/// Scale finite, softcap finite and ≥ 0, sides of the window ≥ −1, enumerators within their range, num_threads ≥ 0.
+/// Scale finite, in T and base 2, too; softcap finite and ≥ 0, sides of the window ≥ −1, enumerators within their range,
+/// num_threads ≥ 0.
 /// \throws std::invalid_argument
+template <class T>
 void validate_options(const AttentionOptions& options);
 
 /// The data of one run against a shape and options that are valid: extents, what is given per sequence and per head,

@@ -1,6 +1,7 @@
 // One attention call as the drivers see it: arguments that have been checked, decisions that have been made.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -178,6 +179,12 @@ T natural_logsumexp(T reference, T sum) {
   return static_cast<T>(static_cast<double>(reference) * std::numbers::ln2 + std::log(static_cast<double>(sum)));
 }
 
+/// About the largest number whose product with log2(e) is finite in T.
+template <class T>
+constexpr double largest_in_base_2 = static_cast<double>(std::numeric_limits<T>::max()) / std::numbers::log2e *
+                                     (1 - std::numeric_limits<double>::epsilon());
+static_assert(largest_in_base_2<double> * std::numbers::log2e > 0);  // a constant: it does not overflow
+
 /// State of the online softmax of a row before its first key: nothing, or its head's sink, in base 2.
 template <class T>
 struct InitialState {
@@ -190,11 +197,10 @@ InitialState<T> initial_state(std::span<const T> sinks, std::int64_t head) {
   if (sinks.empty()) return {};
   const T sink = sinks[static_cast<std::size_t>(head)];
   if (sink == -std::numeric_limits<T>::infinity()) return {};
-  const double scaled = static_cast<double>(sink) * std::numbers::log2e;
   // An infinite or NaN logit leaves nothing to divide by: the row is NaN, as with such a score.
-  if (!std::isfinite(scaled)) return {T(0), std::numeric_limits<T>::quiet_NaN()};
-  constexpr double largest = static_cast<double>(std::numeric_limits<T>::max());
-  return {static_cast<T>(scaled < -largest ? -largest : scaled > largest ? largest : scaled), T(1)};
+  if (!std::isfinite(sink)) return {T(0), std::numeric_limits<T>::quiet_NaN()};
+  const double logit = std::clamp(static_cast<double>(sink), -largest_in_base_2<T>, largest_in_base_2<T>);
+  return {static_cast<T>(logit * std::numbers::log2e), T(1)};
 }
 
 }  // namespace headwise::detail

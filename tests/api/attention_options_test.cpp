@@ -254,6 +254,24 @@ TEST_CASE_TEMPLATE("attention: a sink counts once, into however many chunks the 
   }
 }
 
+TEST_CASE_TEMPLATE("attention: a sink may be any finite number", T, float, double) {
+  for (const std::int64_t queries : {std::int64_t{1}, std::int64_t{40}}) {
+    AttentionCase problem{.shape = {1, 4, 2, queries, 70, 16, 16}};
+    problem.sinks = problem.logsumexp = true;
+    AttentionTensors<T> tensors(problem);
+    fill_plain(tensors);
+    tensors.options().sinks.assign(4, -infinity<T>);
+    const Outputs<T> without = tensors.run();
+    tensors.options().sinks.assign(4, std::numeric_limits<T>::lowest());
+    CHECK_MESSAGE(same_bits(tensors.run(), without), describe(problem), ": the lowest number");
+    tensors.options().sinks.assign(4, std::numeric_limits<T>::max());
+    const Outputs<T> all = tensors.run();
+    for (const T element : all.output) REQUIRE(element == T(0));
+    for (const T element : all.logsumexp) REQUIRE(element > T(0.69) * std::numeric_limits<T>::max());
+    for (const T element : all.logsumexp) REQUIRE(element < infinity<T>);
+  }
+}
+
 TEST_CASE_TEMPLATE("attention: options that do nothing change no bit", T, float, double) {
   for (const AttentionCase& base : problems()) {
     const auto run = [](const AttentionCase& problem, auto&& neutralise) {

@@ -110,7 +110,7 @@ struct Call {
 
   void validate() const {
     detail::validate_shape(shape);
-    detail::validate_options(options);
+    detail::validate_options<T>(options);
     detail::validate_arguments(shape, options, arguments);
   }
 };

@@ -36,10 +36,15 @@ std::vector<Case<T>> shape_cases() {
        [](C& c) { c.shape.batch = 0, c.shape.query_length = kHighest; }},
       {"shape of key is [2, 2, 288230376151711744, 6], expected at most 2^60 elements",
        [](C& c) { c.shape.key_length = std::int64_t{1} << 58; }},
-      {"shape of value is [2, 2, 8, 72057594037927936], expected at most 2^60 elements",
-       [](C& c) { c.shape.value_dim = std::int64_t{1} << 56; }},
-      {"shape of output is [2, 4, 3, 144115188075855872], expected at most 2^60 elements",
-       [](C& c) { c.shape.key_length = 0, c.shape.value_dim = std::int64_t{1} << 57; }},
+      {"shape of value is [2, 2, 34359738368, 16777216], expected at most 2^60 elements",
+       [](C& c) { c.shape.key_length = std::int64_t{1} << 35, c.shape.value_dim = 1 << 24; }},
+      {"shape of output is [2, 4, 34359738368, 16777216], expected at most 2^60 elements",
+       [](C& c) { c.shape.query_length = std::int64_t{1} << 35, c.shape.value_dim = 1 << 24; }},
+      // kernels count the elements of several rows by int
+      {"shape.head_dim is 16777217, expected at most 16777216", [](C& c) { c.shape.head_dim = (1 << 24) + 1; }},
+      {"shape.head_dim is 4294967300, expected at most 16777216",
+       [](C& c) { c.shape.head_dim = (std::int64_t{1} << 32) + 4; }},
+      {"shape.value_dim is 16777217, expected at most 16777216", [](C& c) { c.shape.value_dim = (1 << 24) + 1; }},
   };
 }
 
@@ -50,6 +55,13 @@ std::vector<Case<T>> option_cases() {
       {"options.scale is nan, expected a finite number", [](C& c) { c.options.scale = std::nan(""); }},
       {"options.scale is inf, expected a finite number", [](C& c) { c.options.scale = kInfinity; }},
       {"options.scale is -inf, expected a finite number", [](C& c) { c.options.scale = -kInfinity; }},
+      // finite, but not in base 2
+      {sizeof(T) == 4 ? "options.scale is 2.36e+38, expected a magnitude of at most 2.358657491668182e+38"
+                      : "options.scale is 1.2461e+308, expected a magnitude of at most 1.2460659279417836e+308",
+       [](C& c) { c.options.scale = sizeof(T) == 4 ? 2.36e+38 : 1.2461e+308; }},
+      {sizeof(T) == 4 ? "options.scale is -1e+300, expected a magnitude of at most 2.358657491668182e+38"
+                      : "options.scale is -1.5e+308, expected a magnitude of at most 1.2460659279417836e+308",
+       [](C& c) { c.options.scale = sizeof(T) == 4 ? -1e+300 : -1.5e+308; }},
       {"options.softcap is nan, expected a finite number of at least 0",
        [](C& c) { c.options.softcap = std::copysign(std::nan(""), -1); }},
       {"options.softcap is inf, expected a finite number of at least 0", [](C& c) { c.options.softcap = kInfinity; }},
