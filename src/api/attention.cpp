@@ -126,7 +126,7 @@ template <class T, class KV>
 AttentionPlan<T, KV>::AttentionPlan(const AttentionShape& shape, const AttentionOptions& options)
     : shape_(shape), options_(options), kernels_(detail::kernel_table<T, KV>(detail::active_instruction_set())) {
   detail::validate_shape(shape);
-  detail::validate_options(options);
+  detail::validate_options<T>(options);
   if (options_.num_threads == 0) options_.num_threads = detail::default_num_threads();
 }
 

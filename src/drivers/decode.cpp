@@ -10,23 +10,25 @@
 namespace headwise::detail {
 namespace {
 
-/// Chunks in a row that one task computes, so many that every thread still has several tasks: they share the task's
-/// preparations, and what is prefetched behind one chunk is the next one's. Bits do not depend on it.
-template <class T, class KV>
-std::int64_t chunks_together(const DecodeSizes<T, KV>& sizes, int num_threads) {
-  constexpr std::int64_t tasks_per_thread = 8;
-  return std::clamp<std::int64_t>(sizes.heads * sizes.chunks / (tasks_per_thread * num_threads), 1, sizes.chunks);
-}
+/// How the chunks of each head are cut into tasks, of so many chunks in a row that every thread still has several: they
+/// share the task's preparations, and what is prefetched behind one chunk is the next one's. Bits do not depend on it.
+struct ChunkTasks {
+  ChunkTasks(std::int64_t heads, std::int64_t chunks, int num_threads)
+      : chunks(chunks),
+        together(std::clamp<std::int64_t>(heads * chunks / (std::int64_t{8} * num_threads), 1, chunks)),
+        per_head(parts_of(chunks, together)) {}
+
+  std::int64_t chunks;    ///< of a head
+  std::int64_t together;  ///< of a task
+  std::int64_t per_head;  ///< tasks
+};
 
 /// One call: its arrays and its threads.
 template <class T, class KV>
 class Decode {
  public:
   Decode(const AttentionCall<T, KV>& call, std::byte* workspace)
-      : call_(call),
-        sizes_(call.shape, call.kernels),
-        together_(chunks_together(sizes_, call.num_threads)),
-        tasks_per_head_((sizes_.chunks + together_ - 1) / together_) {
+      : call_(call), sizes_(call) {
     Carver shared(workspace), thread;
     partials_ = carve_partials(shared, sizes_);
     carve_step(thread, sizes_);
@@ -35,10 +37,11 @@ class Decode {
   }
 
   void attend() const {
-    const bool whole_heads = tasks_per_head_ == 1;
-    for_chunks([&](const StepBuffers<T, KV>& buffers, std::int64_t head, KeyRange chunks) {
+    const ChunkTasks tasks(sizes_.heads, sizes_.parts, call_.num_threads);
+    const bool whole_heads = tasks.per_head == 1;
+    for_chunks(tasks, [&](const StepBuffers<T, KV>& buffers, std::int64_t head, KeyRange parts) {
       const DecodeSweep<T, KV> sweep(call_, sizes_, partials_, buffers, head);
-      sweep.attend(chunks);
+      sweep.attend(parts);
       if (whole_heads) sweep.finish();
     });
     if (whole_heads) return;
@@ -48,13 +51,13 @@ class Decode {
   }
 
   void write_weights() const {
-    for_chunks([&](const StepBuffers<T, KV>& buffers, std::int64_t head, KeyRange chunks) {
+    for_chunks(all_chunks(), [&](const StepBuffers<T, KV>& buffers, std::int64_t head, KeyRange chunks) {
       outputs(buffers, head).write_weights(chunks);
     });
   }
 
   void write_scores() const {
-    for_chunks([&](const StepBuffers<T, KV>& buffers, std::int64_t head, KeyRange chunks) {
+    for_chunks(all_chunks(), [&](const StepBuffers<T, KV>& buffers, std::int64_t head, KeyRange chunks) {
       outputs(buffers, head).write_scores(chunks);
     });
   }
@@ -89,18 +92,19 @@ class Decode {
     });
   }
 
+  ChunkTasks all_chunks() const { return {sizes_.heads, sizes_.chunks, call_.num_threads}; }
+
   /// Calls f(buffers, head, chunks) for all chunks of all heads, some in a row at once.
   template <class Function>
-  void for_chunks(const Function& function) const {
-    for_tasks(sizes_.heads * tasks_per_head_, [&](const StepBuffers<T, KV>& buffers, std::int64_t task) {
-      const std::int64_t first = task % tasks_per_head_ * together_;
-      function(buffers, task / tasks_per_head_, KeyRange{first, std::min(first + together_, sizes_.chunks)});
+  void for_chunks(const ChunkTasks& tasks, const Function& function) const {
+    for_tasks(sizes_.heads * tasks.per_head, [&](const StepBuffers<T, KV>& buffers, std::int64_t task) {
+      const std::int64_t first = task % tasks.per_head * tasks.together;
+      function(buffers, task / tasks.per_head, KeyRange{first, std::min(first + tasks.together, tasks.chunks)});
     });
   }
 
   const AttentionCall<T, KV>& call_;
   const DecodeSizes<T, KV> sizes_;
-  const std::int64_t together_, tasks_per_head_;
   Partials<T> partials_;
   std::byte* threads_;
   std::size_t thread_bytes_;
@@ -109,12 +113,22 @@ class Decode {
 }  // namespace
 
 template <class T, class KV>
-std::size_t decode_workspace_bytes(const AttentionShape& shape, const KernelTable<T, KV>& kernels, int num_threads) {
-  const DecodeSizes<T, KV> sizes(shape, kernels);
+std::size_t decode_workspace_bytes(const DecodeSizes<T, KV>& sizes, int num_threads) {
   Carver shared, thread;
   carve_partials(shared, sizes);
   carve_step(thread, sizes);
-  return shared.used() + thread.used() * static_cast<std::size_t>(num_threads);
+  const std::int64_t most_tasks = sizes.heads * sizes.chunks;
+  return shared.used() + thread.used() * static_cast<std::size_t>(std::min<std::int64_t>(num_threads, most_tasks));
+}
+
+template <class T, class KV>
+std::size_t decode_workspace_bytes(const AttentionShape& shape, const KernelTable<T, KV>& kernels, int num_threads) {
+  return decode_workspace_bytes(DecodeSizes<T, KV>(shape, kernels), num_threads);
+}
+
+template <class T, class KV>
+std::size_t decode_workspace_bytes(const AttentionCall<T, KV>& call) {
+  return decode_workspace_bytes(DecodeSizes<T, KV>(call), call.num_threads);
 }
 
 template <class T, class KV>
@@ -128,6 +142,8 @@ void run_decode(const AttentionCall<T, KV>& call, std::byte* workspace) {
 
 template std::size_t decode_workspace_bytes(const AttentionShape&, const KernelTable<float, float>&, int);
 template std::size_t decode_workspace_bytes(const AttentionShape&, const KernelTable<double, double>&, int);
+template std::size_t decode_workspace_bytes(const AttentionCall<float, float>&);
+template std::size_t decode_workspace_bytes(const AttentionCall<double, double>&);
 template void run_decode(const AttentionCall<float, float>&, std::byte*);
 template void run_decode(const AttentionCall<double, double>&, std::byte*);
 

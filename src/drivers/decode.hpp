@@ -11,7 +11,11 @@ namespace headwise::detail {
 template <class T, class KV>
 std::size_t decode_workspace_bytes(const AttentionShape& shape, const KernelTable<T, KV>& kernels, int num_threads);
 
-/// Computes the sequences whose path is row_dot; `workspace` has decode_workspace_bytes of the call's shape.
+/// … for one call.
+template <class T, class KV>
+std::size_t decode_workspace_bytes(const AttentionCall<T, KV>& call);
+
+/// Computes the sequences whose path is row_dot; `workspace` has decode_workspace_bytes of the call or of its shape.
 template <class T, class KV>
 void run_decode(const AttentionCall<T, KV>& call, std::byte* workspace);
 

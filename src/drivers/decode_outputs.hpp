@@ -73,9 +73,10 @@ class DecodeOutputs : private DecodeSteps<T, KV> {
   /// Calls f(step) with the weights of each step in buffers_.scores.
   template <class Function>
   void for_weights(KeyRange chunks, Function&& function) const {
-    if (rows_ == 0) return;
+    chunks = {std::max(chunks.begin, this->chunks().begin), std::min(chunks.end, this->chunks().end)};
+    if (rows_ == 0 || chunks.empty()) return;
     this->pack_queries(call_.scale * std::numbers::log2e);
-    for (std::int64_t chunk = chunks.begin; chunk < std::min(chunks.end, this->chunks()); ++chunk) {
+    for (std::int64_t chunk = chunks.begin; chunk < chunks.end; ++chunk) {
       for_steps(attended_range(chunk), [&](KeyRange step, const KeyPiece<KV>& piece) {
         score(step, piece, std::numbers::log2e, true);
         for (int r = 0; r < rows_; ++r) {

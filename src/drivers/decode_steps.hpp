@@ -29,6 +29,7 @@ class DecodeSteps {
     const KeyRange first = call.keys(sequence_, 0), last = call.keys(sequence_, sequence_.query_length - 1);
     any_row_ = {first.begin, last.end};
     every_row_ = {last.begin, first.end};
+    chunks_ = attended_chunks(call_, sequence_);
   }
 
  protected:
@@ -39,10 +40,8 @@ class DecodeSteps {
     return {kv_head_ * group + r % group, r / group};
   }
 
-  /// Chunks of this sequence: never of the batch, so that its bits do not depend on other sequences.
-  std::int64_t chunks() const {
-    return std::max<std::int64_t>((sequence_.key_length + chunk_keys - 1) / chunk_keys, 1);
-  }
+  /// The chunks that have partial results.
+  KeyRange chunks() const { return chunks_; }
 
   /// Keys of a chunk that some row attends.
   KeyRange attended_range(std::int64_t chunk) const {
@@ -52,12 +51,15 @@ class DecodeSteps {
   /// After the chunks are merged.
   T inverse_sum(int r) const { return partials_.sum[r] == T(0) ? T(0) : T(1) / partials_.sum[r]; }
 
-  /// Calls f(step, piece) for steps of keys that lie in one piece of memory.
+  /// Calls f(step, piece) for steps of keys that lie in one piece of memory. Where a window begins they begin at a whole
+  /// vector and end at multiples of step_keys, because a row sums its weights lane by lane and step by step, and its bits
+  /// must not depend on the windows of other rows.
   template <class Function>
   void for_steps(KeyRange range, Function&& function) const {
-    for (std::int64_t position = range.begin; position < range.end;) {
+    for (std::int64_t position = range.begin & -std::int64_t{kernels_.lanes}; position < range.end;) {
       const KeyPiece<KV> piece = call_.piece(sequence_, kv_head_, position);
-      const KeyRange step{piece.begin, std::min({piece.begin + step_keys, piece.end, range.end})};
+      const std::int64_t next = (piece.begin / step_keys + 1) * step_keys;
+      const KeyRange step{piece.begin, std::min({next, piece.end, range.end})};
       if (step.empty()) return;
       function(step, piece);
       position = step.end;
@@ -160,6 +162,7 @@ class DecodeSteps {
   }
 
   const bool plain_;         ///< scores are products of queries and keys
+  KeyRange chunks_{0, 0};
   KeyRange any_row_{0, 0};   ///< keys that some row attends, mask and bias aside
   KeyRange every_row_{0, 0};  ///< … that all rows attend
 };

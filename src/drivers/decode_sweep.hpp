@@ -20,12 +20,14 @@ class DecodeSweep : private DecodeSteps<T, KV> {
  public:
   using Base::Base;
 
-  /// Attention over some chunks of keys, each into its partial result.
-  void attend(KeyRange chunks) const {
-    if (rows_ == 0) return;
+  /// Attention over the chunks of some partial results.
+  void attend(KeyRange parts) const {
+    const KeyRange chunks = this->chunks();
+    parts.end = std::min(parts.end, chunks.end - chunks.begin);
+    if (rows_ == 0 || parts.empty()) return;
     this->pack_queries(call_.scale * std::numbers::log2e);
-    for (std::int64_t chunk = chunks.begin; chunk < std::min(chunks.end, this->chunks()); ++chunk) {
-      const std::int64_t first = chunk * sizes_.rows;
+    for (std::int64_t part = parts.begin; part < parts.end; ++part) {
+      const std::int64_t chunk = chunks.begin + part, first = part * sizes_.rows;
       start(chunk, first);
       this->for_steps(this->attended_range(chunk), [&](KeyRange step, const KeyPiece<KV>& piece) {
         attend_step(step, piece, first);
@@ -35,7 +37,7 @@ class DecodeSweep : private DecodeSteps<T, KV> {
 
   /// Merges the chunks and writes the outputs of the rows, but for those that need another sweep.
   void finish() const {
-    const int parts = static_cast<int>(this->chunks());
+    const int parts = static_cast<int>(this->chunks().end - this->chunks().begin);
     for (int r = 0; r < rows_; ++r) {
       if (parts > 1) {
         kernels_.merge_parts(partials_.reference + r, partials_.sum + r,
@@ -57,11 +59,14 @@ class DecodeSweep : private DecodeSteps<T, KV> {
   }
 
  private:
-  /// The state before a chunk; the sink joins the first one. Its rows' partial results begin at `first`.
+  /// The state before a chunk; the sink joins the first one that the row attends. Its rows' partial results begin at
+  /// `first`.
   void start(std::int64_t chunk, std::int64_t first) const {
-    const auto sinks = chunk == 0 ? call_.arguments.sinks : std::span<const T>{};
+    const KeyRange chunks = this->chunks();
     for (int r = 0; r < rows_; ++r) {
-      const InitialState<T> initial = initial_state(sinks, row(r).head);
+      const bool joins = !call_.arguments.sinks.empty() &&
+                         chunk == std::clamp(call_.keys(sequence_, row(r).query).begin / chunk_keys, chunks.begin, chunks.end - 1);
+      const InitialState<T> initial = initial_state(joins ? call_.arguments.sinks : std::span<const T>{}, row(r).head);
       partials_.reference[first + r] = initial.reference;
       partials_.sum[first + r] = initial.sum;
     }

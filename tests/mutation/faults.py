@@ -38,7 +38,7 @@ FAULTS = [
     ("columns left over by few rows", "drivers/row_product.hpp", "std::copy_n(sums + r * task_columns, columns,", "std::copy_n(sums + r * task_columns, columns - 1,"),
     ("few rows of weights that are no whole vectors", "plan/projection_plan.hpp", "const bool whole_vectors = row_bytes % traits.kernel_vector_bytes == 0;", "const bool whole_vectors = row_bytes >= traits.kernel_vector_bytes;"),
     ("packed projection of other extents", "api/validate_layer.cpp", "if (projection.inputs() != inputs || projection.outputs() != outputs)", "if (projection.inputs() != inputs)"),
-    ("sink joins every chunk", "drivers/decode_sweep.hpp", "chunk == 0 ? call_.arguments.sinks : std::span<const T>{}", "call_.arguments.sinks"),
+    ("sink joins every chunk", "drivers/decode_sweep.hpp", "joins ? call_.arguments.sinks : std::span<const T>{}", "call_.arguments.sinks"),
     ("chunks not merged", "drivers/decode_sweep.hpp", "if (parts > 1) {", "if (parts > 9) {"),
     ("merge keeps a stale maximum", "drivers/merge.cpp", "if (row.logsumexp > maximum ||", "if (maximum == -infinity ||"),
     ("ring writes beside the slot", "drivers/kv_cache.cpp", "slot = position % capacity;", "slot = t % capacity;"),
