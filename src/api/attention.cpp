@@ -27,11 +27,13 @@ bool has_no_rows(const AttentionShape& shape) {
 }
 
 /// The stride of an axis with at most one element may hold anything; the drivers get 0, which broadcasts inputs and is
-/// safe to multiply. `last`: the stride of such a last axis.
+/// safe to multiply; likewise where the pointer is null, as it may be of a view without elements. `last`: the stride of
+/// such a last axis.
 template <class T, int Rank>
 void make_strides_plain(TensorView<T, Rank>& view, std::int64_t last = 0) {
+  const bool is_null = view.data == nullptr;
   for (std::size_t axis = 0; axis < Rank; ++axis) {
-    if (view.extents[axis] <= 1) view.strides[axis] = axis + 1 == Rank ? last : 0;
+    if (is_null || view.extents[axis] <= 1) view.strides[axis] = axis + 1 == Rank ? last : 0;
   }
 }
 

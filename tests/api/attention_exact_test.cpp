@@ -329,5 +329,22 @@ TEST_CASE_TEMPLATE("attention: empty problems succeed, with null pointers", T, f
   }
 }
 
+TEST_CASE_TEMPLATE("attention: without features of values the logsumexp is as with some", T, float, double) {
+  for (const std::int64_t queries : few_and_many_queries()) {
+    AttentionCase problem = full_case(shape_of(2, 4, queries, 203, 16, 16));
+    AttentionTensors<T> tensors(problem);
+    tensors.fill(3);
+    const Outputs<T> expected = tensors.run();
+    AttentionArguments<T> arguments = tensors.arguments();
+    for (auto* extents : {&arguments.value.extents, &arguments.output.extents}) (*extents)[3] = 0;
+    arguments.value.data = nullptr;  // whose strides are not 0
+    arguments.output.data = nullptr;
+    problem.shape.value_dim = 0;
+    AttentionPlan<T>(problem.shape, problem.options).run(arguments);
+    CHECK_MESSAGE(same_bits(dense(*arguments.logsumexp), expected.logsumexp), describe(problem));
+    CHECK_MESSAGE(same_bits(dense(*arguments.weights), expected.weights), describe(problem));
+  }
+}
+
 }  // namespace
 }  // namespace headwise::test
