@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "drivers/attention_call.hpp"
+#include "platform/cpu.hpp"
 #include "platform/workspace.hpp"
 
 namespace headwise::detail {
@@ -23,13 +24,14 @@ template <class T, class KV>
 TileNeeds tile_needs(const AttentionCall<T, KV>& call) {
   const auto& arguments = call.arguments;
   const bool whole_vectors = call.shape.value_dim == padded(call.shape.value_dim, call.kernels.lanes);
+  const double output_bytes = call.output_bytes();
   TileNeeds needs{.key = false,
                   .value = !whole_vectors,
                   .output = rows_are_far(arguments.output.stride(2), call.shape.value_dim, sizeof(T)),
                   .scatter = arguments.output.stride(3) != 1 || !whole_vectors,
                   .mask = arguments.mask || arguments.key_padding_mask,
                   .checks = arguments.mask || arguments.key_padding_mask || arguments.bias,
-                  .fetch = is_fetched(call.output_bytes())};
+                  .fetch = output_bytes >= least_fetched_bytes && is_fetched(output_bytes, second_level_cache_bytes())};
   const auto add = [&](const TensorView<const KV, 4>& key, const TensorView<const KV, 4>& value) {
     needs.key = needs.key || used_stride(key, 3) != 1 ||
                 rows_are_far(used_stride(key, 2), call.shape.head_dim, sizeof(KV));

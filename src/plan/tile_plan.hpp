@@ -77,9 +77,13 @@ constexpr int tiles_together(int tile_rows, std::int64_t features, std::int64_t 
 }
 
 /// Whether rows of an output of so many bytes are fetched before they are written: with queries, keys and values it is
-/// more than a second level holds. Zen 1: 256 × 12 × 50 × 64 58.8 → 62.4 % of peak, 32 × 8 × 128 × 64 75 → 78 %; N = 16,
-/// 8 heads, which it would cost 4 %, stays as it is.
-constexpr bool is_fetched(double output_bytes) { return output_bytes >= (1 << 18); }
+/// twice what the second level holds. Zen 1: 256 × 12 × 50 × 64 58.8 → 62.4 % of peak, 32 × 8 × 128 × 64 75 → 78 %; N = 16,
+/// 8 heads, which it would cost 4 %, stays as it is. Bits do not depend on it.
+constexpr bool is_fetched(double output_bytes, double second_level_bytes) {
+  return output_bytes >= second_level_bytes / 2;
+}
+/// No second level is so small that it matters below.
+constexpr double least_fetched_bytes = 1 << 17;
 
 /// Keys of one task of the row-dot path, and of its inner steps. Partial results are merged in order.
 constexpr int chunk_keys = 512;

@@ -1,5 +1,7 @@
 #include "platform/cpu.hpp"
 
+#include <unistd.h>
+
 namespace headwise::detail {
 
 // __builtin_cpu_supports also asks whether the operating system saves the registers.
@@ -23,5 +25,12 @@ bool cpu_has_neon64() {
 #endif
 }
 #endif
+
+double second_level_cache_bytes() {
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+  if (const long told = sysconf(_SC_LEVEL2_CACHE_SIZE); told > 0) return static_cast<double>(told);
+#endif
+  return 512.0 * 1024;
+}
 
 }  // namespace headwise::detail

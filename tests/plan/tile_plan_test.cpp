@@ -109,10 +109,13 @@ TEST_CASE("tile_plan: tiles that share copies are few enough for their queries a
 }
 
 TEST_CASE("tile_plan: outputs that are fetched before they are written") {
-  CHECK_FALSE(detail::is_fetched(0));
-  CHECK_FALSE(detail::is_fetched(4.0 * 8 * 64 * 64));
-  CHECK(detail::is_fetched(4.0 * 8 * 128 * 64));
-  CHECK(detail::is_fetched(0x1p60));
+  constexpr double small = 512 * 1024, large = 2048 * 1024;  // second levels
+  CHECK_FALSE(detail::is_fetched(0, small));
+  CHECK_FALSE(detail::is_fetched(4.0 * 8 * 64 * 64, small));
+  CHECK(detail::is_fetched(4.0 * 8 * 128 * 64, small));
+  CHECK_FALSE(detail::is_fetched(4.0 * 8 * 128 * 64, large));
+  CHECK(detail::is_fetched(4.0 * 8 * 512 * 64, large));
+  CHECK(detail::is_fetched(0x1p60, large));
 }
 
 TEST_CASE("tile_plan: chunks of keys are whole steps") { CHECK(detail::chunk_keys % detail::step_keys == 0); }

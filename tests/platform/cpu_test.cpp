@@ -18,5 +18,10 @@ TEST_CASE("cpu: the base instruction set is there, larger ones contain smaller o
   CHECK((!detail::cpu_has_avx2_fma() || detail::cpu_has_sse2()));
 }
 
+TEST_CASE("cpu: the second level holds some hundred kilobytes") {
+  CHECK(detail::second_level_cache_bytes() >= 0x1p16);
+  CHECK(detail::second_level_cache_bytes() <= 0x1p28);
+}
+
 }  // namespace
 }  // namespace headwise::test

@@ -93,7 +93,7 @@ TEST_CASE_TEMPLATE("guard pages: attention with all options pairwise", T, float,
 TEST_CASE_TEMPLATE("guard pages: all of the workspace in use", T, float, double) {
   // Rows that are far are copied, 16 tiles share the copies, every row of the mean is saved, mask and bias are of each
   // head, and rows of all kinds are prefetched.
-  AttentionCase problem{.shape = {.batch = 1, .num_heads = 8, .num_kv_heads = 8, .query_length = 400, .key_length = 400,
+  AttentionCase problem{.shape = {.batch = 1, .num_heads = 8, .num_kv_heads = 8, .query_length = 520, .key_length = 520,
                                   .head_dim = 64, .value_dim = 64},
                         .layout = Layout::bshd};
   problem.weights = problem.mean_weights = true;
