@@ -55,7 +55,8 @@ LayerWeights::LayerWeights(const nb::dict& arrays, std::int64_t num_heads, std::
   }
   if (!pack) return;
   const auto pack_as = [&]<class T>() {
-    MultiHeadAttentionWeights<T> weights = *Projections<T>(*this);
+    const Projections<T> projections(*this);  // owns copies of strided biases, which the weights refer to
+    MultiHeadAttentionWeights<T> weights = *projections;
     weights.packed.reset();
     packed_ = pack_weights(weights);
   };
