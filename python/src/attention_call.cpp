@@ -181,7 +181,7 @@ nb::object AttentionCall<T>::results(const nb::object& output, bool batched) con
   for (const auto* result : {&logsumexp_, &weights_, &scores_}) {
     if (!*result) continue;
     const nb::object array = (*result)->object(torch);
-    all.append(batched ? array : nb::object(array[0]));
+    all.append(batched ? array : nb::object(array[nb::int_(0)]));  // torch tensors are no sequences
   }
   return nb::tuple(all);
 }

@@ -104,6 +104,16 @@ def test_self_attention_and_weights_of_the_module(torch):
         torch.testing.assert_close(out, layer(x))
 
 
+def test_every_output_without_a_batch(torch):
+    layer = headwise.MultiHeadAttention.from_torch(torch.nn.MultiheadAttention(12, 3, batch_first=True))
+    x = torch.randn(5, 12)
+    for average in (True, False):
+        call = dict(need_weights=True, average_attn_weights=average, return_logsumexp=True, return_scores="scaled")
+        for single, batched in zip(layer(x, **call), layer(x[None], **call)):
+            assert isinstance(single, torch.Tensor)
+            assert torch.equal(single, batched[0])
+
+
 def test_what_headwise_lacks_is_refused(torch):
     for kind, named, module in [
         (ValueError, "bias_k", torch.nn.MultiheadAttention(8, 2, add_bias_kv=True)),
