@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import bidirectional_mask_function, prepare_padding_mask, sdpa_mask
+from transformers.masking_utils import bidirectional_mask_function, sdpa_mask
 from transformers.utils import logging
 
 import headwise
@@ -52,22 +52,18 @@ def attention_mask(
 
     As "sdpa" makes it; but a mask of padding alone is a view that has no bytes per query.
     """
-    if mask_function is bidirectional_mask_function and attention_mask is not None:
-        if arguments.get("allow_is_bidirectional_skip") and attention_mask.all():
-            return None
-        padding = prepare_padding_mask(attention_mask, kv_length, kv_offset)
-        padding = padding[:, None, None, kv_offset : kv_offset + kv_length]
-        return padding.expand(batch_size, 1, q_length, kv_length)
+    # Every query of a bidirectional mask attends the same keys, so that one row serves all.
+    rows = 1 if mask_function is bidirectional_mask_function else q_length
     mask: torch.Tensor | None = sdpa_mask(
         batch_size=batch_size,
-        q_length=q_length,
+        q_length=rows,
         kv_length=kv_length,
         kv_offset=kv_offset,
         attention_mask=attention_mask,
         mask_function=mask_function,
         **arguments,
     )
-    return mask
+    return None if mask is None else mask.expand(-1, -1, q_length, -1)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator, unused-ignore]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 # These import what only `cmake/run integrations` installs.
-collect_ignore = [] if importlib.util.find_spec("transformers") else ["test_transformers.py"]
+collect_ignore_glob = [] if importlib.util.find_spec("transformers") else ["test_transformers*.py"]
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
