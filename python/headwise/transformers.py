@@ -88,7 +88,9 @@ def attention_forward(
     for name in _FOREIGN_ARGUMENTS:
         if arguments.get(name) is not None:
             raise NotImplementedError(f'headwise does not know the attention argument {name}: use "eager"')
-    reason = _why_not(query, dropout)
+    tensors = (query, key, value, attention_mask, position_bias, s_aux)
+    needs_gradients = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+    reason = _why_not(query, dropout, needs_gradients)
     if reason is not None:
         if softcap is not None or s_aux is not None:
             raise NotImplementedError(f'{reason}, and "sdpa" has no softcap and no sinks: use "eager"')
@@ -115,9 +117,9 @@ def attention_forward(
     # Positions are transposed in memory, so that the caller's concatenation of the heads copies nothing.
     output = query.new_empty(batch, query_length, num_heads, value.shape[3])
     results = headwise.attention(
-        query,
-        key.expand(batch, -1, -1, -1),
-        value.expand(batch, -1, -1, -1),
+        query.detach(),
+        key.detach().expand(batch, -1, -1, -1),
+        value.detach().expand(batch, -1, -1, -1),
         mask=mask if key_lengths is None else None,
         bias=bias,
         key_lengths=key_lengths,
@@ -133,7 +135,7 @@ def attention_forward(
     return output, torch.as_tensor(results[1]) if isinstance(results, tuple) else None
 
 
-def _why_not(query: torch.Tensor, dropout: float) -> str | None:
+def _why_not(query: torch.Tensor, dropout: float, needs_gradients: bool) -> str | None:
     """Why headwise does not compute this attention, if it doesn't."""
     if query.device.type != "cpu":
         return f"headwise computes on CPU, the model is on {query.device}"
@@ -141,7 +143,7 @@ def _why_not(query: torch.Tensor, dropout: float) -> str | None:
         return f"headwise computes in float32 and float64, the model in {query.dtype}".replace("torch.", "")
     if dropout:
         return f"headwise has no dropout (here {dropout:g})"
-    if torch.is_grad_enabled() and query.requires_grad:
+    if needs_gradients:
         return "headwise computes no gradients (torch.no_grad() says that none are needed)"
     if torch.jit.is_tracing():
         return "headwise cannot be traced"
