@@ -127,6 +127,6 @@ def _mask(attn_mask: Any, query: View, scores_shape: tuple[int, ...]) -> dict[st
         raise refuse_value("shape of attn_mask", mask.shape, f"one that broadcasts to {scores_shape}") from None
     if mask.dtype != np.bool_:
         mask = mask.astype(query.dtype, copy=False)
-    if mask.ndim > 4:
+    if len(scores_shape) > 4 and mask.ndim > 3:
         mask = _to_four_axes(np.broadcast_to(mask, scores_shape[:-3] + mask.shape[-3:]))
     return {"mask" if mask.dtype == np.bool_ else "bias": mask}

@@ -1,5 +1,7 @@
 """torch's scaled_dot_product_attention in float64, math and flash, over random option sets; torch tensors."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -118,6 +120,20 @@ def test_leading_axes_as_in_torch(torch, shape):
     expected = torch.nn.functional.scaled_dot_product_attention(query, key, value if len(shape) != 4 else key)
     got = headwise.scaled_dot_product_attention(query, key, value if len(shape) != 4 else key)
     torch.testing.assert_close(got, expected, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("rank", range(2, 7))
+def test_masks_align_from_the_right_as_in_torch(torch, rank):
+    leading = (2, 3, 2, 4)[6 - rank :]
+    query, key, value = (torch.randn(*leading, length, 8, dtype=torch.float64) for length in (5, 7, 7))
+    scores = (*leading, 5, 7)
+    for mask_rank in range(2, rank + 1):
+        for is_one in itertools.product((False, True), repeat=mask_rank):
+            extents = [1 if one else extent for one, extent in zip(is_one, scores[-mask_rank:])]
+            for mask in (torch.randn(extents, dtype=torch.float64), torch.rand(extents) < 0.7):
+                expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, mask)
+                got = headwise.scaled_dot_product_attention(query, key, value, mask)
+                torch.testing.assert_close(got, expected, rtol=1e-13, atol=1e-13)
 
 
 def test_attention_reads_and_writes_tensors_in_place(torch):
