@@ -91,7 +91,7 @@ Args:
     key_starts: (batch + 1,) int64, likewise for keys.
 
 The keywords are those of attention(). key_lengths is refused: key_starts tells. Scores-shaped arrays have the longest
-sequences' lengths.
+sequences' lengths; in weights and scores, rows beyond a sequence's queries are 0 and keys beyond its own are excluded.
 
 Returns:
     The output (query_tokens, heads, value_dim), or a tuple as attention() returns; logsumexp is (query_tokens, heads).

@@ -155,19 +155,20 @@ void AttentionCall<T>::allocate_outputs() {
       arguments_.logsumexp = logsumexp_->array().template view<T, 3>();
     }
   }
+  // Of a ragged batch, only the rows of each sequence's own queries are written.
   if (keywords_.return_weights) {
     if (PyUnicode_Check(keywords_.return_weights.ptr())) {
       const auto given = nb::cast<std::string>(keywords_.return_weights);
       if (given != "mean") refuse_value("return_weights", "\"" + given + "\"", "True, False or \"mean\"");
-      weights_.emplace(type, std::initializer_list<std::int64_t>{batch, queries, keys});
+      weights_.emplace(type, std::initializer_list<std::int64_t>{batch, queries, keys}, ragged_);
       arguments_.mean_weights = weights_->array().template view<T, 3>();
     } else if (as_bool(keywords_.return_weights, "return_weights")) {
-      weights_.emplace(type, std::initializer_list<std::int64_t>{batch, heads, queries, keys});
+      weights_.emplace(type, std::initializer_list<std::int64_t>{batch, heads, queries, keys}, ragged_);
       arguments_.weights = weights_->array().template view<T, 4>();
     }
   }
   if (return_scores_) {
-    scores_.emplace(type, std::initializer_list<std::int64_t>{batch, heads, queries, keys});
+    scores_.emplace(type, std::initializer_list<std::int64_t>{batch, heads, queries, keys}, ragged_);
     arguments_.scores = scores_->array().template view<T, 4>();
   }
 }

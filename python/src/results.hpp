@@ -15,11 +15,11 @@ namespace headwise::python {
 /// with the GIL that it takes.
 void find_numpy();
 
-/// A new array, uninitialised, or one that the caller gave.
+/// A new array or one that the caller gave.
 class Result {
  public:
-  /// A new NumPy array of float32 or float64.
-  Result(ElementType type, std::initializer_list<std::int64_t> extents);
+  /// A new NumPy array of float32 or float64, uninitialised unless `zeroed`.
+  Result(ElementType type, std::initializer_list<std::int64_t> extents, bool zeroed = false);
   /// The caller's array. \throws nb::type_error, nb::value_error unless it has `type` and may be written
   Result(nb::handle given, const char* name, ElementType type);
 

@@ -201,3 +201,31 @@ def test_ragged_batch_equals_its_sequences(generator, dtype):
         assert expected.logsumexp.worst_share(logsumexp[rows].swapaxes(0, 1)[np.newaxis]) <= 1
     out = np.empty_like(query)
     assert headwise.attention_varlen(query, key, value, query_starts, key_starts, out=out) is out
+
+
+@pytest.mark.parametrize(
+    "keyword, wanted, excluded",
+    [
+        ("return_weights", True, 0),
+        ("return_weights", "mean", 0),
+        ("return_scores", "scaled", 0),
+        ("return_scores", "softcapped", 0),
+        ("return_scores", "biased", -np.inf),
+    ],
+)
+def test_weights_and_scores_of_a_ragged_batch_are_defined_beyond_its_sequences(generator, dtype, keyword, wanted, excluded):
+    query, key = (generator.normal(size=(tokens, 2, 8)).astype(dtype) for tokens in (5, 7))
+    starts = [0, 1, 1, 5], [0, 4, 5, 7]
+    # New arrays of few bytes lie where ones of the same size were freed.
+    shape = (3, 4, 4) if wanted == "mean" else (3, 2, 4, 4)
+    stale = np.full(shape, np.nan, dtype)
+    del stale
+    _, got = headwise.attention_varlen(query, key, key, *starts, **{keyword: wanted})
+    expected = np.zeros(shape, dtype)
+    for i in range(3):
+        q, k = (x[at[i] : at[i + 1]].swapaxes(0, 1)[np.newaxis] for x, at in zip((query, key), starts))
+        _, own = headwise.attention(q, k, k, **{keyword: wanted})
+        rows = expected[i][..., : q.shape[2], :]
+        rows[...] = excluded
+        rows[..., : k.shape[2]] = own[0]
+    np.testing.assert_allclose(got, expected, rtol=1e-4 if dtype == np.float32 else 1e-12)
