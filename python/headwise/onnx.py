@@ -103,12 +103,13 @@ def rotary_embedding(
         tokens = rotated.reshape(batch, sequence, num_heads, features // num_heads).swapaxes(1, 2)
     cosine, sine = as_floats(cos_cache, "cos_cache"), as_floats(sin_cache, "sin_cache")
     if position_ids is None:
-        positions = np.arange(tokens.shape[0] * tokens.shape[2], dtype=np.int64).reshape(-1, tokens.shape[2])
+        batch, sequence = tokens.shape[0], tokens.shape[2]
+        positions = np.arange(batch * sequence, dtype=np.int64).reshape(batch, sequence)
         for name, cache in (("cos_cache", cosine), ("sin_cache", sine)):
             if cache.ndim != 3 or cache.shape[:2] != positions.shape:
                 expected = f"{positions.shape} (batch, sequence) and a last axis, without position_ids"
                 raise refuse_value(f"shape of {name}", cache.shape, expected)
-        cosine, sine = (cache.reshape(-1, cache.shape[2]) for cache in (cosine, sine))
+        cosine, sine = (cache.reshape(batch * sequence, cache.shape[2]) for cache in (cosine, sine))
     else:
         positions = as_numpy(position_ids, "position_ids")
         if positions.dtype.kind not in "iu":

@@ -87,6 +87,14 @@ def test_bad_attention(kind, named, change):
         headwise.onnx.attention(**{**tensors(), **change})
 
 
+@pytest.mark.parametrize("batch, sequence", [(2, 0), (0, 3), (0, 0)])
+@pytest.mark.parametrize("heads_apart", [True, False])
+def test_rotary_embedding_of_no_tokens(batch, sequence, heads_apart):
+    x = np.ones((batch, 3, sequence, 4) if heads_apart else (batch, sequence, 12))
+    cache = np.ones((batch, sequence, 2))
+    assert headwise.onnx.rotary_embedding(x, cache, cache, num_heads=3).shape == x.shape
+
+
 @pytest.mark.parametrize(
     "kind, named, change",
     [
