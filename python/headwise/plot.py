@@ -21,7 +21,7 @@ try:
     import matplotlib
     from matplotlib.axes import Axes
     from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 except ImportError as error:
     raise ImportError("headwise.plot needs matplotlib: pip install matplotlib") from error
 
@@ -50,8 +50,6 @@ def head(
         cell = 0.42
         size = (max(4.0, cell * matrix.shape[1] + 2.2), max(3.0, cell * matrix.shape[0] + 1.8))
         axes = Figure(figsize=size, layout="constrained").add_subplot()
-    figure = axes.get_figure()
-    assert isinstance(figure, Figure)
     image = _map(axes, matrix)
     _label(axes, queries, keys, size=10)
     axes.set_xlabel("attended to", color=_INK)
@@ -70,8 +68,8 @@ def head(
                 fontsize=8,
                 color=_PAPER if weight > 0.5 else _INK,
             )
-    _bar(figure, image, [axes])
-    return figure
+    _bar(axes.figure, image, [axes])
+    return axes.figure.figure  # also where the axes lie in a part of it
 
 
 def heads(
@@ -153,7 +151,7 @@ def _label(axes: Axes, queries: list[str] | None, keys: list[str] | None, size: 
     axes.set_yticks(range(len(queries)), queries, fontsize=size)
 
 
-def _bar(figure: Figure, image: Any, axes: list[Axes]) -> None:
+def _bar(figure: Figure | SubFigure, image: Any, axes: list[Axes]) -> None:
     bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=30, format=lambda weight, _: f"{100 * weight:.0f} %")
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, colors=_INK, labelsize=8)

@@ -4,6 +4,7 @@ import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import matplotlib.figure
 import matplotlib.image
 import numpy as np
 import pytest
@@ -49,6 +50,15 @@ def test_one_head_is_dark_where_its_weights_are(trained, tmp_path):
     shades = np.array([[brightness(row, column) for column in range(16)] for row in range(16)])
     darker = np.argsort(shades, axis=None)[:20]
     assert set(darker) == set(np.argsort(-matrices[1], axis=None)[:20])
+
+
+def test_axes_may_lie_in_a_part_of_a_figure(trained):
+    matrices, tokens, _ = trained
+    whole = matplotlib.figure.Figure()
+    part = whole.subfigures(1, 2)[1]
+    axes = part.subplots()
+    assert headwise.plot.head(matrices[1], tokens, axes=axes) is whole
+    assert part.axes[0] is axes and len(part.axes) == 2  # the other one is the bar of colours
 
 
 def test_one_head_has_its_labels_and_numbers(trained, tmp_path):
