@@ -61,7 +61,7 @@ class Cache {
         [&]<class T>(KvCache<T>& cache) {
           const TensorView<const T, 4> key_view = tokens<T>(keys), value_view = tokens<T>(values);
           const RotaryArguments<T> arguments("KvCache.append", keywords);
-          if (!rotate && keywords.size() != 0) refuse_value("rotary", "False", "True with options of the rotation");
+          if (!rotate && !arguments.are_defaults()) refuse_value("rotary", "False", "True with options of the rotation");
           const nb::gil_scoped_release without_lock;
           cache.append(key_view, value_view, given_counts ? given_counts->span() : std::span<const std::int64_t>(),
                        rotate ? std::optional(arguments.options()) : std::nullopt, arguments.table());

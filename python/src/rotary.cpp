@@ -72,6 +72,13 @@ RotaryArguments<T>::RotaryArguments(const char* function, const nb::kwargs& keyw
   if (cosine_) table_ = {cosine_->template view<const T, 2>(), sine_->template view<const T, 2>()};
 }
 
+template <class T>
+bool RotaryArguments<T>::are_defaults() const {
+  const RotaryOptions defaults;
+  return options_.layout == defaults.layout && options_.rotary_dim == defaults.rotary_dim &&
+         options_.base == defaults.base && options_.num_threads == defaults.num_threads && !table_;
+}
+
 template class RotaryArguments<float>;
 template class RotaryArguments<double>;
 

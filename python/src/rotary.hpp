@@ -19,6 +19,7 @@ class RotaryArguments {
   RotaryArguments(const char* function, const nb::kwargs& keywords);
 
   const RotaryOptions& options() const { return options_; }
+  bool are_defaults() const;
   const std::optional<RotaryTable<T>>& table() const { return table_; }
 
  private:

@@ -69,6 +69,14 @@ def test_rotary_on_append(generator, dtype, layout):
     np.testing.assert_array_equal(cache.keys, headwise.rotary_embedding(key, layout=layout, base=500.0))
 
 
+@pytest.mark.parametrize("call", [dict(num_threads=0), dict(cosine=None, sine=None), dict(layout="half_split")])
+def test_options_of_the_rotation_may_be_their_defaults_without_one(generator, dtype, call):
+    _, key, value = make(generator, dtype)
+    cache = new_cache(dtype)
+    cache.append(key, value, **call)
+    np.testing.assert_array_equal(cache.keys, key)
+
+
 def test_an_empty_cache_gives_zeros(dtype):
     assert (new_cache(dtype).attention(np.ones((2, 4, 3, 8), dtype)) == 0).all()
 
@@ -77,6 +85,7 @@ def test_bad_input_leaves_the_cache(generator, dtype):
     _, key, value = make(generator, dtype)
     cache = new_cache(dtype)
     cache.append(key[:, :, :5], value[:, :, :5])
+    tables = dict(cosine=np.ones((12, 4), dtype), sine=np.zeros((12, 4), dtype))
     other = np.float64 if dtype == np.float32 else np.float32
     for kind, named, call in [
         (ValueError, "key", lambda: cache.append(key, value)),
@@ -87,6 +96,7 @@ def test_bad_input_leaves_the_cache(generator, dtype):
         (ValueError, "counts", lambda: cache.append(key[:, :, :2], value[:, :, :2], counts=[1, 3])),
         (ValueError, "counts", lambda: cache.append(key[:, :, :2], value[:, :, :2], counts=[1])),
         (ValueError, "rotary", lambda: cache.append(key[:, :, :2], value[:, :, :2], base=3.0)),
+        (ValueError, "rotary", lambda: cache.append(key[:, :, :2], value[:, :, :2], **tables)),
         (TypeError, "depth", lambda: cache.append(key[:, :, :2], value[:, :, :2], rotary=True, depth=3)),
         (ValueError, "sine", lambda: cache.append(key, value, rotary=True, cosine=np.ones((12, 4), dtype))),
         (ValueError, "lengths", lambda: cache.truncate([6, 0])),
