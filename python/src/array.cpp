@@ -68,8 +68,9 @@ nb::object capsule_of(nb::handle object, const char* name) {
 void expect_processor(nb::handle object, const char* name) {
   std::string device;
   try {
-    const nb::object type_and_number = object.attr("__dlpack_device__")();
-    if (nb::cast<std::int64_t>(nb::int_(type_and_number[0])) == nb::device::cpu::value) return;
+    const nb::object type_and_number = object.attr("__dlpack_device__")(), type = type_and_number[0];
+    if (PyLong_AsLongLong(type.ptr()) == nb::device::cpu::value) return;
+    if (PyErr_Occurred() != nullptr) throw nb::python_error();
     device = "on device " + nb::cast<std::string>(nb::str(nb::getattr(object, "device", type_and_number)));
   } catch (nb::python_error& error) {
     device = "on an unknown device (" + nb::cast<std::string>(nb::str(error.value())) + ")";

@@ -20,13 +20,16 @@ TensorView<const T, 4> scores_shaped(OptionalArray& array, nb::handle object, co
   return array->template view<const T, 4>();
 }
 
-/// Length of the longest sequence, to allocate outputs. The library refuses starts that make no sense.
+/// Length of the longest sequence, to allocate outputs. The library refuses starts that make no sense, once it has found
+/// outputs of the length that it takes such starts for: this one.
 std::int64_t longest(std::span<const std::int64_t> starts, std::int64_t tokens) {
-  std::int64_t length = 0;
+  std::int64_t longest = 0;
   for (std::size_t i = 1; i < starts.size(); ++i) {
-    if (starts[i - 1] >= 0 && starts[i] <= tokens) length = std::max(length, starts[i] - starts[i - 1]);
+    std::int64_t length;
+    if (__builtin_sub_overflow(starts[i], starts[i - 1], &length)) length = tokens;
+    longest = std::max(longest, std::min(length, tokens));
   }
-  return length;
+  return longest;
 }
 
 }  // namespace
@@ -76,7 +79,7 @@ void AttentionCall<T>::set_ragged(nb::handle key, nb::handle value, nb::handle q
   arguments_.query_starts = query_starts_.emplace(query_starts, "query_starts").span();
   arguments_.key_starts = key_starts_.emplace(key_starts, "key_starts").span();
   if (arguments_.query_starts.empty()) refuse_value("number of query_starts", "0", "batch + 1");
-  if (arguments_.key_starts.empty()) refuse_value("number of key_starts", "0", "batch + 1");
+  key_starts_->expect_count(static_cast<std::int64_t>(arguments_.query_starts.size()), "the number of query_starts");
   shape_.value_dim = arguments_.value.extent(3);
   shape_.query_length = longest(arguments_.query_starts, query_.extent(0));
   shape_.key_length = longest(arguments_.key_starts, key_->extent(0));
@@ -158,7 +161,7 @@ void AttentionCall<T>::allocate_outputs() {
   // Of a ragged batch, only the rows of each sequence's own queries are written.
   if (keywords_.return_weights) {
     if (PyUnicode_Check(keywords_.return_weights.ptr())) {
-      const auto given = nb::cast<std::string>(keywords_.return_weights);
+      const std::string given(as_text(keywords_.return_weights, "return_weights"));
       if (given != "mean") refuse_value("return_weights", "\"" + given + "\"", "True, False or \"mean\"");
       weights_.emplace(type, std::initializer_list<std::int64_t>{batch, queries, keys}, ragged_);
       arguments_.mean_weights = weights_->array().template view<T, 3>();

@@ -47,20 +47,12 @@ const std::array<PyObject*, known_keywords.size()>& interned_names() {
   return names;
 }
 
-std::string_view text(nb::handle object, const char* name) {
-  Py_ssize_t size = 0;
-  if (!PyUnicode_Check(object.ptr())) refuse_type(name, kind_of(object), "a string");
-  const char* characters = PyUnicode_AsUTF8AndSize(object.ptr(), &size);
-  if (characters == nullptr) throw nb::python_error();
-  return {characters, static_cast<std::size_t>(size)};
-}
-
 /// The known keyword of that name, or null. The same object nearly always: comparing texts takes longer than the rest.
 const Keyword* keyword_of(nb::handle key) {
   const auto& names = interned_names();
   const auto same = std::find(names.begin(), names.end(), key.ptr());
   if (same != names.end()) return &known_keywords[static_cast<std::size_t>(same - names.begin())];
-  const std::string_view name = text(key, "a keyword");
+  const std::string_view name = as_text(key, "a keyword");
   const auto equal =
       std::find_if(known_keywords.begin(), known_keywords.end(), [name](const auto& known) { return known.name == name; });
   return equal == known_keywords.end() ? nullptr : &*equal;
@@ -69,7 +61,7 @@ const Keyword* keyword_of(nb::handle key) {
 /// One of a few names.
 template <class Enum, std::size_t Count>
 Enum choose(nb::handle object, const char* name, const std::array<const char*, Count>& names) {
-  const std::string_view given = text(object, name);
+  const std::string_view given = as_text(object, name);
   std::string expected;
   for (std::size_t i = 0; i < Count; ++i) {
     if (given == names[i]) return static_cast<Enum>(i);
@@ -96,7 +88,7 @@ Keywords read_keywords(const char* function, const nb::kwargs& keywords, unsigne
   for (const auto& [key, value] : keywords) {
     const Keyword* const found = keyword_of(key);
     if (found == nullptr || (found->group & groups) == 0) {
-      const std::string name(text(key, "a keyword"));
+      const std::string name(as_text(key, "a keyword"));
       throw nb::type_error((std::string(function) + "() got an unexpected keyword argument '" + name + "'").c_str());
     }
     if (!value.is_none()) values.*found->member = value;

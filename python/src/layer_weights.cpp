@@ -1,6 +1,7 @@
 #include "layer_weights.hpp"
 
 #include <string>
+#include <string_view>
 
 namespace headwise::python {
 namespace {
@@ -27,7 +28,7 @@ std::string text_of(const std::array<std::int64_t, 2>& extents, bool is_matrix) 
 }  // namespace
 
 WeightOrder weight_order_of(nb::handle name) {
-  const std::string given = PyUnicode_Check(name.ptr()) ? nb::cast<std::string>(name) : "";
+  const std::string_view given = PyUnicode_Check(name.ptr()) ? as_text(name, "weight_order") : "";
   if (given == "out_in") return WeightOrder::out_in;
   if (given == "in_out") return WeightOrder::in_out;
   refuse_value("weight_order", nb::cast<std::string>(nb::repr(name)), "\"out_in\" or \"in_out\"");

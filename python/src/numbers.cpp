@@ -28,6 +28,15 @@ bool as_bool(nb::handle object, const char* name) {
   refuse_type(name, kind_of(object), "True or False");
 }
 
+std::string_view as_text(nb::handle object, const char* name) {
+  if (!PyUnicode_Check(object.ptr())) refuse_type(name, kind_of(object), "a string");
+  Py_ssize_t size = 0;
+  const char* const characters = PyUnicode_AsUTF8AndSize(object.ptr(), &size);
+  if (characters != nullptr) return {characters, static_cast<std::size_t>(size)};
+  PyErr_Clear();  // half of a surrogate pair
+  refuse_value(name, nb::cast<std::string>(nb::repr(object)), "text that UTF-8 can encode");
+}
+
 double as_number(nb::handle object, const char* name) {
   const double number = PyFloat_AsDouble(object.ptr());
   if (number != -1 || PyErr_Occurred() == nullptr) return number;

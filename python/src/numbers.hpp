@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "array.hpp"
@@ -13,6 +14,8 @@
 namespace headwise::python {
 
 bool as_bool(nb::handle object, const char* name);
+/// \return characters that live as long as the object
+std::string_view as_text(nb::handle object, const char* name);
 double as_number(nb::handle object, const char* name);
 std::int64_t as_integer(nb::handle object, const char* name);
 /// num_threads

@@ -11,7 +11,7 @@ namespace headwise::python {
 namespace {
 
 RotaryLayout layout_of(nb::handle name) {
-  const std::string given = PyUnicode_Check(name.ptr()) ? nb::cast<std::string>(name) : "";
+  const std::string_view given = PyUnicode_Check(name.ptr()) ? as_text(name, "layout") : "";
   if (given == "half_split") return RotaryLayout::half_split;
   if (given == "interleaved") return RotaryLayout::interleaved;
   refuse_value("layout", nb::cast<std::string>(nb::repr(name)), "\"half_split\" or \"interleaved\"");
@@ -49,7 +49,7 @@ RotaryArguments<T>::RotaryArguments(const char* function, const nb::kwargs& keyw
     array->expect_rank(2, "(positions, rotary_dim / 2)");
   };
   for (const auto& [key, value] : keywords) {
-    const auto name = nb::cast<std::string>(key);
+    const std::string name(as_text(key, "a keyword"));
     if (name == "layout") {
       options_.layout = layout_of(value);
     } else if (name == "rotary_dim") {

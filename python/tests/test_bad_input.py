@@ -39,6 +39,11 @@ class BrokenDevice(Broken):
         raise BufferError("no device")
 
 
+class NamedDevice(Broken):
+    def __dlpack_device__(self):
+        return ("cpu", 0)
+
+
 class NoTensor(Broken):
     def __dlpack__(self, **keywords):
         return 42
@@ -83,6 +88,7 @@ TYPE_ERRORS = {
     "another device": ("key", OnDevice()),
     "broken export": ("key", Broken()),
     "broken device": ("key", BrokenDevice()),
+    "device by name": ("key is on an unknown device ('str' object", NamedDevice(), "key"),
     "no tensor": ("key", NoTensor()),
     "mixed types": ("key", np.ones((2, 2, 7, 8), np.float64)),
     "mixed types of value": ("value", np.ones((2, 2, 7, 3), np.float64)),
@@ -210,6 +216,35 @@ def test_ragged_starts_are_checked():
             headwise.attention_varlen(query, key, key, starts, [0] * (len(starts) - 1) + [12])
     with pytest.raises(ValueError, match="key_lengths"):
         headwise.attention_varlen(query, key, key, [0, 9], [0, 12], key_lengths=[3])
+
+
+@pytest.mark.parametrize(
+    "call", [{}, dict(return_weights=True), dict(return_weights="mean"), dict(return_scores="scaled")]
+)
+@pytest.mark.parametrize(
+    "starts, text",
+    [
+        ([-1, 9], "query_starts[0] is -1, expected 0"),
+        ([5, -(2**63)], "query_starts[0] is 5, expected 0"),
+        (
+            [0, 2**63 - 1],
+            "length of sequence 0 in query_starts is 9223372036854775807, expected at most 9 (shape.query_length)",
+        ),
+        ([0, 5, 9], "number of key_starts is 2, expected 3 (the number of query_starts)"),
+    ],
+)
+def test_ragged_starts_are_blamed_whatever_is_returned(starts, text, call):
+    query, key = np.ones((9, 4, 8), np.float32), np.ones((12, 2, 8), np.float32)
+    with pytest.raises(ValueError, match="^headwise: " + re.escape(text) + "$"):
+        headwise.attention_varlen(query, key, key, starts, [0, 12], **call)
+
+
+@pytest.mark.parametrize("name", ["return_weights", "return_scores", "query_position"])
+def test_text_without_an_encoding(name):
+    query = np.ones((1, 2, 3, 4), np.float32)
+    text = f"headwise: {name} is '\\ud800', expected text that UTF-8 can encode"
+    with pytest.raises(ValueError, match="^" + re.escape(text) + "$"):
+        headwise.attention(query, query, query, **{name: "\ud800"})
 
 
 def test_arrays_may_be_freed_or_resized_between_calls():

@@ -58,6 +58,7 @@ def test_tables_out_and_in_place(generator, dtype):
         (ValueError, "layout", dict(layout="other")),
         (ValueError, "rotary_dim", dict(rotary_dim=3)),
         (TypeError, "base", dict(base="x")),
+        (ValueError, r"layout is '\\ud800', expected text that UTF-8 can encode", dict(layout="\ud800")),
         (TypeError, "cosine", dict(cosine=np.ones((2, 2), np.float32), sine=np.ones((2, 2)))),
         (ValueError, "position", dict(cosine=np.ones((1, 2)), sine=np.ones((1, 2)))),
         (ValueError, "out", dict(out=np.ones((1, 1, 2, 3)))),
