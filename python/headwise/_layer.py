@@ -62,7 +62,7 @@ class MultiHeadAttention:
         self.num_kv_heads = self.num_heads if num_kv_heads is None else _count(num_kv_heads, "num_kv_heads")
         if self.num_heads % self.num_kv_heads != 0:
             raise refuse_value("num_kv_heads", self.num_kv_heads, f"a divisor of num_heads ({self.num_heads})")
-        self.batch_first = batch_first
+        self.batch_first = _flag(batch_first, "batch_first")
         arrays = {
             "in_proj_weight": in_proj_weight,
             "q_proj_weight": q_proj_weight,
@@ -76,7 +76,7 @@ class MultiHeadAttention:
             "out_proj_bias": out_proj_bias,
         }
         self._weights = LayerWeights(self.embed_dim, self.num_heads, self.num_kv_heads, weight_order, arrays)
-        self._pack_weights = bool(pack_weights)
+        self._pack_weights = _flag(pack_weights, "pack_weights")
         self._computer = self._weights.computer(self.num_heads, self.num_kv_heads, self.batch_first, self._pack_weights)
 
     @classmethod
@@ -157,6 +157,12 @@ class MultiHeadAttention:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._computer = self._weights.computer(self.num_heads, self.num_kv_heads, self.batch_first, self._pack_weights)
+
+
+def _flag(value: Any, name: str) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise refuse_type(name, f"of type {type(value).__name__}", "True or False")
+    return bool(value)
 
 
 def _count(number: Any, name: str) -> int:
