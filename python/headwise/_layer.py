@@ -34,7 +34,8 @@ class MultiHeadAttention:
         weight_order: "out_in" or "in_out".
         batch_first: False: arrays of three axes are (tokens, batch, features), as torch's default.
         pack_weights: True: the layer copies weights and biases now, in the order of the library's kernel, which calls of
-            few tokens otherwise do again each time; changes of the arrays are not seen.
+            few tokens otherwise do again each time, and as they are, for copies of the layer; changes of the arrays are
+            not seen.
     """
 
     def __init__(
@@ -75,9 +76,9 @@ class MultiHeadAttention:
             "out_proj_weight": out_proj_weight,
             "out_proj_bias": out_proj_bias,
         }
-        self._weights = LayerWeights(self.embed_dim, self.num_heads, self.num_kv_heads, weight_order, arrays)
-        self._pack_weights = _flag(pack_weights, "pack_weights")
-        self._computer = self._weights.computer(self.num_heads, self.num_kv_heads, self.batch_first, self._pack_weights)
+        pack = _flag(pack_weights, "pack_weights")
+        self._weights = LayerWeights(self.embed_dim, self.num_heads, self.num_kv_heads, weight_order, pack, arrays)
+        self._computer = self._weights.computer(self.batch_first)
 
     @classmethod
     def from_torch(cls, module: Any, *, pack_weights: bool = False) -> MultiHeadAttention:
@@ -156,7 +157,7 @@ class MultiHeadAttention:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._computer = self._weights.computer(self.num_heads, self.num_kv_heads, self.batch_first, self._pack_weights)
+        self._computer = self._weights.computer(self.batch_first)
 
 
 def _flag(value: Any, name: str) -> bool:

@@ -17,22 +17,29 @@ class LayerWeights:
     """The arrays of MultiHeadAttention, under its names."""
 
     def __init__(
-        self, embed_dim: int, num_heads: int, num_kv_heads: int, weight_order: WeightOrder, given: dict[str, Any]
+        self,
+        embed_dim: int,
+        num_heads: int,
+        num_kv_heads: int,
+        weight_order: WeightOrder,
+        pack: bool,
+        given: dict[str, Any],
     ) -> None:
         if weight_order not in ("out_in", "in_out"):
             raise refuse_value("weight_order", repr(weight_order), '"out_in" or "in_out"')
         self._embed_dim = embed_dim
         self._heads = {"q": num_heads, "k": num_kv_heads, "v": num_kv_heads}
         self._order = weight_order
-        self._arrays = {name: _parameter(array, name) for name, array in given.items() if array is not None}
+        self._pack = pack
+        self._arrays = {name: _parameter(array, name, pack) for name, array in given.items() if array is not None}
         self._check_forms()
         self._check_types()
         self._outputs = self._projection_outputs()
         self._check_shapes()
 
-    def computer(self, num_heads: int, num_kv_heads: int, batch_first: bool, pack: bool) -> _Layer:
+    def computer(self, batch_first: bool) -> _Layer:
         """What computes the layer."""
-        return _Layer(self._arrays, num_heads, num_kv_heads, self._order, batch_first, pack)
+        return _Layer(self._arrays, self._heads["q"], self._heads["k"], self._order, batch_first, self._pack)
 
     def _inputs_and_outputs(self, weight: Floats) -> tuple[int, int]:
         inputs, outputs = weight.shape if self._order == "in_out" else weight.shape[::-1]
@@ -103,8 +110,11 @@ class LayerWeights:
             raise refuse_value(f"shape of {name}", self._arrays[name].shape, f"({outputs},), one per output")
 
 
-def _parameter(array: Any, name: str) -> Floats:
-    """A view of a weight or bias; a dense copy of a weight that BLAS cannot read where it lies."""
+def _parameter(array: Any, name: str, pack: bool) -> Floats:
+    """A view of a weight or bias; a dense copy of a weight that BLAS cannot read where it lies, and of all to be packed,
+    so that copies of the layer can pack them again."""
     view = as_floats(array.detach() if hasattr(array, "detach") else array, name)
+    if pack:
+        return np.array(view)
     readable = view.ndim != 2 or has_dense_rows(view) or has_dense_rows(view.T)
     return view if readable else np.ascontiguousarray(view)

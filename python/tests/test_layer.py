@@ -1,5 +1,6 @@
 """MultiHeadAttention against its formula: every form of weights and call."""
 
+import copy
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -115,11 +116,11 @@ def test_packed_weights_are_the_layers_own(generator, dtype, tokens, form, order
     memory = generator.normal(size=(2, 9, EMBED)).astype(dtype)
     expected, cross = layer(tokens), layer(tokens, memory)
     packed = headwise.MultiHeadAttention(EMBED, HEADS, pack_weights=True, **arrays)
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(packed))(tokens), expected)
     for array in arrays.values():
         if isinstance(array, np.ndarray):
             array[...] = np.nan
-    np.testing.assert_array_equal(packed(tokens), expected)
+    for same in (packed, copy.copy(packed), copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):
+        np.testing.assert_array_equal(same(tokens), expected)
     np.testing.assert_array_equal(packed(tokens, memory), cross)
 
 
