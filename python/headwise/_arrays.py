@@ -27,7 +27,10 @@ def as_numpy(array: Any, name: str) -> np.ndarray[Any, Any]:
         return array
     expected = "an array on the CPU (NumPy, or any with DLPack)"
     if not hasattr(array, "__dlpack__"):
-        raise refuse_type(name, f"of type {type(array).__name__}", expected)
+        try:
+            return np.asarray(memoryview(array))
+        except TypeError:
+            raise refuse_type(name, f"of type {type(array).__name__}", expected) from None
     try:
         return np.from_dlpack(array) if not is_torch_tensor(array) else array.numpy()
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
@@ -48,6 +51,16 @@ def expect_type(array: np.ndarray[Any, Any], name: str, dtype: np.dtype[Any], re
         raise refuse_type(name, array.dtype, f"{dtype} ({reason})")
 
 
+def expect_distinct_elements(out: np.ndarray[Any, Any], name: str) -> None:
+    """ValueError if two elements lie at the same address: then the first entry along an axis has one of the others'."""
+    part = out
+    while part.ndim > 0 and part.size > 0:
+        if np.shares_memory(part[:1], part[1:]):
+            expected = "strides that give every element an address of its own"
+            raise refuse_value(f"{name}.strides", out.strides, expected)
+        part = part[0]
+
+
 def as_kind_of(result: np.ndarray[Any, Any], query: object) -> Any:
     """The result as a torch tensor over the same memory where the query is one."""
     return sys.modules["torch"].from_numpy(result) if is_torch_tensor(query) else result
@@ -61,6 +74,7 @@ def written_to(out: Any, output: np.ndarray[Any, Any]) -> Any:
         raise refuse_value("shape of out", target.shape, str(output.shape))
     if not target.flags.writeable:
         raise refuse_value("out", "read-only", "an array that may be written")
+    expect_distinct_elements(target, "out")
     np.copyto(target, output)
     return out
 

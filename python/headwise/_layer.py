@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from ._arrays import as_numpy, refuse_type, refuse_value
+from ._arrays import as_numpy, expect_distinct_elements, refuse_type, refuse_value
 from ._layer_weights import LayerWeights, WeightOrder
 
 
@@ -134,7 +134,8 @@ class MultiHeadAttention:
             need_weights: also return the weights.
             average_attn_weights: weights averaged over the heads, (batch, query_length, key_length); else (batch,
                 num_heads, query_length, key_length).
-            out: (batch, query_length, outputs): where to write the output.
+            out: (batch, query_length, outputs): where to write the output; may be the query, but shares no element with
+                a weight or bias unless they are packed.
             num_threads: at most that many; 0 = what OpenMP would use.
             **options: those of attention(): mask, bias, causal, window, scale, softcap, query_position,
                 query_offsets, key_lengths, alibi_slopes, sinks, return_logsumexp, return_weights, return_scores.
@@ -150,6 +151,10 @@ class MultiHeadAttention:
             padding = as_numpy(key_padding_mask, "key_padding_mask")
             single = as_numpy(query, "query").ndim == 2
             options["key_padding_mask"] = padding[np.newaxis] if single else padding
+        if out is not None:
+            output = as_numpy(out, "out")
+            expect_distinct_elements(output, "out")
+            self._weights.expect_apart(output)
         return self._computer.run(query, key, value, out=out, num_threads=num_threads, **options)
 
     def __getstate__(self) -> dict[str, Any]:

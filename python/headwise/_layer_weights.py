@@ -41,6 +41,12 @@ class LayerWeights:
         """What computes the layer."""
         return _Layer(self._arrays, self._heads["q"], self._heads["k"], self._order, batch_first, self._pack)
 
+    def expect_apart(self, out: Floats) -> None:
+        """ValueError if an element of `out` is one of the arrays', which a call must not change."""
+        for name, array in self._arrays.items():
+            if np.shares_memory(out, array):
+                raise refuse_value("out", f"a view that shares an element with {name}", "one that shares none")
+
     def _inputs_and_outputs(self, weight: Floats) -> tuple[int, int]:
         inputs, outputs = weight.shape if self._order == "in_out" else weight.shape[::-1]
         return inputs, outputs

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <charconv>
 
 namespace headwise::python {
 namespace {
@@ -23,6 +24,16 @@ const char* text_of(ElementType type) {
     case ElementType::other: break;
   }
   return "another type";
+}
+
+std::uintptr_t size_of(ElementType type) {
+  switch (type) {
+    case ElementType::float32:
+    case ElementType::int32: return 4;
+    case ElementType::float64:
+    case ElementType::int64: return 8;
+    default: return 1;
+  }
 }
 
 /// A format of the struct module, native order only.
@@ -108,35 +119,32 @@ std::string kind_of(nb::handle object) {
 
 Array::Array(nb::handle object, const char* name) : object_(nb::borrow(object)), name_(name) {
   if (!read_buffer()) read_tensor();
-}
-
-Array::~Array() {
-  if (buffer_.obj != nullptr) PyBuffer_Release(&buffer_);
+  expect_aligned();
 }
 
 /// False where the object has no buffer; then nothing is held.
 bool Array::read_buffer() {
   if (!PyObject_CheckBuffer(object_.ptr())) return false;
-  if (PyObject_GetBuffer(object_.ptr(), &buffer_, PyBUF_STRIDES | PyBUF_FORMAT) != 0) {
+  Py_buffer& buffer = buffer_.view;
+  if (PyObject_GetBuffer(object_.ptr(), &buffer, PyBUF_STRIDES | PyBUF_FORMAT) != 0) {
     PyErr_Clear();  // element types that the struct module does not know, e.g. bfloat16
     refuse_type(name_, kind_of(object_), array_expectation);
   }
-  data_ = buffer_.buf;
-  const Py_ssize_t item_size = std::max<Py_ssize_t>(buffer_.itemsize, 1);
-  type_ = type_of_format(buffer_.format, buffer_.itemsize);
-  writable_ = buffer_.readonly == 0;
-  rank_ = buffer_.ndim;
+  data_ = buffer.buf;
+  const Py_ssize_t item_size = std::max<Py_ssize_t>(buffer.itemsize, 1);
+  type_ = type_of_format(buffer.format, buffer.itemsize);
+  writable_ = buffer.readonly == 0;
+  rank_ = buffer.ndim;
   for (int axis = 0; axis < rank_ && axis < maximum_rank; ++axis) {
     const auto at = static_cast<std::size_t>(axis);
-    extents_[at] = buffer_.shape[axis];
-    const Py_ssize_t bytes = buffer_.strides[axis];
+    extents_[at] = buffer.shape[axis];
+    const Py_ssize_t bytes = buffer.strides[axis];
     // Elements have 4 or 8 bytes as a rule: a shift takes a cycle, a division 40 on some processors.
     const bool is_power = std::has_single_bit(static_cast<std::size_t>(item_size));
     strides_[at] = is_power ? bytes >> std::countr_zero(static_cast<std::size_t>(item_size)) : bytes / item_size;
     if (strides_[at] * item_size != bytes && extents_[at] > 1) {
       const std::string expected = "a multiple of " + std::to_string(item_size) + " bytes (one element)";
       const std::string value = std::to_string(bytes) + " bytes";
-      PyBuffer_Release(&buffer_);  // a constructor that throws has no destructor
       refuse_value((std::string(name_) + ".strides[" + std::to_string(axis) + "]").c_str(), value, expected);
     }
   }
@@ -172,6 +180,17 @@ void Array::read_tensor() {
     extents_[at] = static_cast<std::int64_t>(tensor_.shape(at));
     strides_[at] = tensor_.stride(at);
   }
+}
+
+/// Strides count elements: with an aligned first element all are.
+void Array::expect_aligned() const {
+  const auto address = reinterpret_cast<std::uintptr_t>(data_);
+  const std::uintptr_t size = size_of(type_);  // a power of two
+  if ((address & (size - 1)) == 0) return;
+  std::array<char, 16> digits;
+  char* const end = std::to_chars(digits.data(), digits.data() + digits.size(), address, 16).ptr;
+  refuse_value((std::string(name_) + ".data").c_str(), "0x" + std::string(digits.data(), end),
+               "an address aligned to " + std::to_string(size) + " bytes");
 }
 
 void Array::expect_rank(int rank, const char* axes) const {

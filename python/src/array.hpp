@@ -1,16 +1,18 @@
 /// \file
 /// Arguments of Python as memory: NumPy arrays and whatever else has the buffer protocol, and DLPack tensors on the
 /// CPU. Nothing is copied. Errors name the argument: TypeError for what is no array of the wanted type on the CPU,
-/// ValueError for wrong ranks and strides.
+/// ValueError for wrong addresses, ranks and strides.
 #pragma once
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <type_traits>
 
@@ -50,14 +52,16 @@ class Array {
 
   /// \param name of the argument; must outlive this
   /// \throws nb::type_error unless the object is an array on the CPU
+  /// \throws nb::value_error unless its elements are aligned
   Array(nb::handle object, const char* name);
-  ~Array();
-  Array(const Array&) = delete;
-  Array& operator=(const Array&) = delete;
 
   const char* name() const { return name_; }
   ElementType type() const { return type_; }
   int rank() const { return rank_; }
+  /// Of the leading maximum_rank axes.
+  std::span<const std::int64_t> extents() const {
+    return std::span(extents_).first(static_cast<std::size_t>(std::min(rank_, maximum_rank)));
+  }
   std::int64_t extent(int axis) const { return extents_[static_cast<std::size_t>(axis)]; }
   std::int64_t stride(int axis) const { return strides_[static_cast<std::size_t>(axis)]; }  ///< in elements
   nb::handle object() const { return object_; }
@@ -91,12 +95,22 @@ class Array {
   }
 
  private:
+  struct Buffer {
+    Buffer() = default;
+    ~Buffer() { PyBuffer_Release(&view); }
+    Buffer(const Buffer&) = delete;
+    Buffer& operator=(const Buffer&) = delete;
+
+    Py_buffer view{};
+  };
+
   bool read_buffer();
   void read_tensor();
+  void expect_aligned() const;
 
   nb::object object_;
   const char* name_;
-  Py_buffer buffer_{};
+  Buffer buffer_;
   nb::ndarray<nb::ro> tensor_;
   void* data_ = nullptr;
   ElementType type_ = ElementType::other;

@@ -1,8 +1,10 @@
 #include <nanobind/nanobind.h>
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -56,12 +58,23 @@ class ScratchPool {
   std::unique_ptr<Scratch> idle_;
 };
 
-std::string shape_text(const Array& array) {
+std::string shape_text(std::span<const std::int64_t> extents) {
   std::string text = "(";
-  for (int axis = 0; axis < array.rank(); ++axis) {
-    text.append(axis > 0 ? ", " : "").append(std::to_string(array.extent(axis)));
+  for (const std::int64_t extent : extents) text.append(text.size() > 1 ? ", " : "").append(std::to_string(extent));
+  return text.append(extents.size() == 1 ? ",)" : ")");
+}
+
+/// Elements of [batch, tokens, features] in memory of the layer's own.
+/// \param name of the argument that they are computed from
+/// \throws nb::value_error
+std::size_t count_elements(const char* name, const std::array<std::int64_t, 3>& extents, const char* what = "") {
+  constexpr std::int64_t most = std::int64_t{1} << 58;  // all intermediate results together stay below 2^63 bytes
+  std::int64_t count = 1;
+  for (const std::int64_t extent : extents) {
+    if (!__builtin_mul_overflow(count, extent, &count) && count <= most) continue;
+    refuse_value((std::string("shape of ") + what + name).c_str(), shape_text(extents), "at most 2^58 elements");
   }
-  return text.append(array.rank() == 1 ? ",)" : ")");
+  return static_cast<std::size_t>(count);
 }
 
 /// Whether project() can walk the tokens.
@@ -91,7 +104,7 @@ struct Tokens {
     tokens_first = tokens_come_first && array.rank() == 3;
     view = array.view<const T, 3>();
     if (has_dense_rows(view)) return;
-    dense.resize(static_cast<std::size_t>(view.extent(0) * view.extent(1) * view.extent(2)));
+    dense.resize(count_elements(name, view.extents));
     const auto copy = TensorView<T, 3>::contiguous(dense.data(), view.extents);
     copy_elements(view, copy);
     view = copy;
@@ -152,7 +165,7 @@ class Layer {
     const std::int64_t value_width = projections->value->outputs();
     const std::int64_t heads_width = value_width / num_kv_heads_ * num_heads_;
     const auto size = [](const Tokens<T>& tokens, std::int64_t width) {
-      return static_cast<std::size_t>(tokens.view.extent(0) * tokens.view.extent(1) * width);
+      return count_elements(tokens.array.name(), {tokens.view.extent(0), tokens.view.extent(1), width}, "projected ");
     };
     ScratchPool::Loan scratch(pool_);
     T* next = scratch->template take<T>(size(queries, query_width + heads_width) + size(keys, key_width) +
@@ -224,7 +237,7 @@ class Layer {
     if (fits) return;
     std::string expected = "(";
     for (int axis = 0; axis < last; ++axis) expected.append(std::to_string(query.extent(axis))).append(", ");
-    refuse_value("shape of out", shape_text(out), expected.append(std::to_string(width)).append(")"));
+    refuse_value("shape of out", shape_text(out.extents()), expected.append(std::to_string(width)).append(")"));
   }
 
   LayerWeights weights_;

@@ -96,6 +96,12 @@ def test_any_strides_and_out(generator, dtype, tokens):
     out = np.zeros((2, 10, 5), dtype).swapaxes(1, 2)
     assert layer(tokens, out=out) is out
     np.testing.assert_array_equal(out, expected)
+    strides = [out.itemsize * stride for stride in (5, 1, 10)]
+    interleaved = np.lib.stride_tricks.as_strided(np.zeros(100, dtype), (2, 5, 10), strides)
+    np.testing.assert_array_equal(layer(tokens, out=interleaved), expected)
+    buffer = np.zeros_like(expected)
+    layer(tokens, out=memoryview(buffer))
+    np.testing.assert_array_equal(buffer, expected)
     assert layer(tokens[:0]).shape == (0, 5, 10) and layer(tokens[:, :0]).shape == (2, 0, 10)
 
 

@@ -1,5 +1,7 @@
 """rotary_embedding against its formula."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -69,3 +71,12 @@ def test_bad_input(kind, named, change):
     call = {"x": np.ones((1, 1, 2, 4)), **change}
     with pytest.raises(kind, match=named):
         headwise.rotary_embedding(call.pop("x"), **call)
+
+
+def test_elements_of_out_coincide():
+    x, memory = np.ones((1, 2, 3, 4)), np.full(12, 42.0)
+    out = np.lib.stride_tricks.as_strided(memory, x.shape, (0, 0, 32, 8))
+    text = "headwise: out.strides is (0, 0, 32, 8), expected strides that give every element an address of its own"
+    with pytest.raises(ValueError, match="^" + re.escape(text) + "$"):
+        headwise.rotary_embedding(x, out=out)
+    assert (memory == 42).all()
