@@ -27,10 +27,11 @@ bool cpu_has_neon64() {
 #endif
 
 double second_level_cache_bytes() {
+  long told = 0;
 #if defined(_SC_LEVEL2_CACHE_SIZE)
-  if (const long told = sysconf(_SC_LEVEL2_CACHE_SIZE); told > 0) return static_cast<double>(told);
+  told = sysconf(_SC_LEVEL2_CACHE_SIZE);
 #endif
-  return 512.0 * 1024;
+  return told > 0 ? static_cast<double>(told) : 512.0 * 1024;
 }
 
 }  // namespace headwise::detail
