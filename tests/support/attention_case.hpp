@@ -73,7 +73,8 @@ class AttentionTensors {
   /// Everything that a run writes holds poison again.
   void poison_outputs();
 
-  /// Runs the case into poisoned outputs and returns copies of them.
+  /// Runs the case into poisoned outputs and returns copies of them. The first run and every other one has exactly the
+  /// workspace that it asks for, in front of an unreadable page; the others allocate theirs.
   Outputs<T> run(int num_threads = 1);
 
   /// Whether the memory between the elements of the outputs is as it was.
@@ -90,6 +91,7 @@ class AttentionTensors {
   std::optional<Tensor<T, 4>> weights_, scores_;
   RingRuns ring_;
   std::vector<KeyRun<T>> runs_;
+  int num_runs_ = 0;
 };
 
 }  // namespace headwise::test
