@@ -151,12 +151,14 @@ struct AttentionCall {
  private:
   static KeyPiece<KV> piece_of(const TensorView<const KV, 4>& key, const TensorView<const KV, 4>& value,
                                std::int64_t batch, std::int64_t kv_head, std::int64_t slot, KeyRange positions) {
+    // Values without features may be null, but their addresses are formed and prefetched all the same.
+    const KV* const first_value = value.data != nullptr ? value.data : key.data;
     return {positions.begin,
             positions.end,
             key.data + batch * used_stride(key, 0) + kv_head * used_stride(key, 1) + slot * used_stride(key, 2),
             used_stride(key, 2),
             used_stride(key, 3),
-            value.data + batch * used_stride(value, 0) + kv_head * used_stride(value, 1) + slot * used_stride(value, 2),
+            first_value + batch * used_stride(value, 0) + kv_head * used_stride(value, 1) + slot * used_stride(value, 2),
             used_stride(value, 2),
             used_stride(value, 3)};
   }
