@@ -1,16 +1,25 @@
 # Tests in `ctest -C cross`: on processors that this machine only emulates. `ctest -C processors` runs all of the reduced
 # tests on those, too, of which the former only asks for the right kernels; `ctest -C bochs` the tests of AVX-512's kernels.
 
-# headwise_run_emulated_tests(<processor> <configuration> "<isa>..." EMULATOR <command>... [FILTER <argument>...]): the
-# reduced tests, in two halves side by side, on a processor that has the given instruction sets and where the last one must
-# be chosen.
+# headwise_run_emulated_tests(<processor> <configuration> "<isa>..." EMULATOR <command>... [TIMEOUT <seconds>]
+# [FILTER <argument>...]): the reduced tests, in four parts of about the same length that run side by side, on a processor
+# that has the given instruction sets and where the last one must be chosen.
 function(headwise_run_emulated_tests processor configuration isas)
-  cmake_parse_arguments(PARSE_ARGV 3 run "" "" "EMULATOR;FILTER")
+  cmake_parse_arguments(PARSE_ARGV 3 run "" "TIMEOUT" "EMULATOR;FILTER")
   string(REGEX REPLACE ".* " "" isa ${isas})
-  set(settings LABEL cross CONFIGURATION ${configuration} EMULATOR ${run_EMULATOR}
-    ENVIRONMENT HEADWISE_TEST_GRID=reduced "HEADWISE_TEST_EXPECTED_ISAS=${isas}")
-  headwise_run_tests(emulated.${isa}.float_on_${processor} ${settings} FILTER --test-case=*<float>* ${run_FILTER})
-  headwise_run_tests(emulated.${isa}.rest_on_${processor} ${settings} FILTER --test-case-exclude=*<float>* ${run_FILTER})
+  set(attention_in_double_tests "--test-case=attention*" "--test-case-exclude=*<float>*")
+  set(attention_in_float_tests "--test-case=attention*<float>*")
+  set(rest_in_double_tests "--test-case-exclude=attention*,*<float>*")
+  set(rest_in_float_tests "--test-case=*<float>*" "--test-case-exclude=attention*")
+  foreach(part attention_in_double rest_in_double attention_in_float rest_in_float)
+    set(test emulated.${isa}.${part}_on_${processor})
+    headwise_run_tests(${test} LABEL cross CONFIGURATION ${configuration} EMULATOR ${run_EMULATOR}
+      FILTER ${${part}_tests} ${run_FILTER}
+      ENVIRONMENT HEADWISE_TEST_GRID=reduced "HEADWISE_TEST_EXPECTED_ISAS=${isas}")
+    if(run_TIMEOUT)
+      set_tests_properties(headwise_tests.${test} PROPERTIES TIMEOUT ${run_TIMEOUT})
+    endif()
+  endforeach()
 endfunction()
 
 # headwise_run_emulated_choice(<processor> "<isa>..." <emulator>...): on a processor that has the given instruction sets
@@ -57,8 +66,6 @@ else()
   file(GLOB linux ${PROJECT_SOURCE_DIR}/build/linux-x86_64/boot/vmlinuz-*)
   if(HEADWISE_BOCHS AND linux AND CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
     headwise_run_emulated_tests(SkylakeX bochs "sse2 avx2 avx512" EMULATOR ${CMAKE_CURRENT_SOURCE_DIR}/bochs.sh ${linux}
-      FILTER "--source-file=*kernels/*,*isa_test*,*cpu_test*,*pairwise_test*")
-    set_tests_properties(headwise_tests.emulated.avx512.float_on_SkylakeX headwise_tests.emulated.avx512.rest_on_SkylakeX
-      PROPERTIES TIMEOUT 7200)
+      TIMEOUT 7200 FILTER "--source-file=*kernels/*,*isa_test*,*cpu_test*,*pairwise_test*")
   endif()
 endif()
