@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -24,11 +25,12 @@ enum class Layout {
   row_gaps,          ///< three unused elements after every row
   off_by_one,        ///< dense, one element off an aligned address
   feature_stride_2,  ///< every other element unused
-  negative_strides   ///< dense, every axis backwards
+  negative_strides,  ///< dense, every axis backwards; the strides of axes of one element are no addresses
+  far_rows           ///< 512 unused elements after every row, 2 KiB or more
 };
-inline constexpr std::array all_layouts{Layout::bhsd,       Layout::bshd,             Layout::packed_qkv,
-                                        Layout::row_gaps,   Layout::off_by_one,       Layout::feature_stride_2,
-                                        Layout::negative_strides};
+inline constexpr std::array all_layouts{Layout::bhsd,       Layout::bshd,       Layout::packed_qkv,
+                                        Layout::row_gaps,   Layout::off_by_one, Layout::feature_stride_2,
+                                        Layout::negative_strides, Layout::far_rows};
 
 constexpr const char* name_of(Layout layout) {
   switch (layout) {
@@ -39,6 +41,7 @@ constexpr const char* name_of(Layout layout) {
     case Layout::off_by_one: return "off by one";
     case Layout::feature_stride_2: return "feature stride 2";
     case Layout::negative_strides: return "negative strides";
+    case Layout::far_rows: return "far rows";
   }
   return "?";
 }
@@ -117,11 +120,14 @@ std::array<std::int64_t, Rank> strides_of(Layout layout, const std::array<std::i
     case Layout::row_gaps: padded.back() += 3; break;
     case Layout::feature_stride_2: padded.back() *= 2; break;
     case Layout::negative_strides: break;
+    case Layout::far_rows: padded.back() += 512; break;
   }
   auto strides = View::contiguous(nullptr, padded).strides;
   if (layout == Layout::feature_stride_2) strides.back() = 2;
   if (layout == Layout::negative_strides) {
-    for (std::int64_t& stride : strides) stride = -stride;
+    for (std::size_t axis = 0; axis < Rank; ++axis) {
+      strides[axis] = extents[axis] > 1 ? -strides[axis] : std::numeric_limits<std::int64_t>::max();
+    }
   }
   return strides;
 }
