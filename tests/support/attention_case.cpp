@@ -16,15 +16,41 @@ Outputs<T> copy_outputs(const AttentionArguments<T>& arguments) {
           copy(arguments.scores)};
 }
 
-RingRuns::RingRuns(const AttentionShape& shape) {
-  for (std::int64_t b = 0; b < shape.batch; ++b) {
-    const std::int64_t slots = shape.key_length, shift = slots == 0 ? 0 : (slots / 3 + 50 * b) % slots;
-    first_slot_[0].push_back(shift);
-    first_position_[0].push_back(0);
-    length_[0].push_back(slots - shift);
-    first_slot_[1].push_back(0);
-    first_position_[1].push_back(slots - shift);
-    length_[1].push_back(shift);
+namespace {
+
+/// Positions [begin, end).
+struct PositionRange {
+  std::int64_t begin, end;
+};
+
+/// What the runs of sequence b hold.
+std::vector<PositionRange> run_ranges(const AttentionCase& problem, std::int64_t b) {
+  const std::int64_t keys = problem.shape.key_length;
+  if (problem.key_storage == KeyStorage::ring) {
+    const std::int64_t shift = keys == 0 ? 0 : (keys / 3 + 50 * b) % keys;
+    return {{0, keys - shift}, {keys - shift, keys}};
+  }
+  Random random(static_cast<std::uint64_t>(keys + b));
+  std::vector<PositionRange> ranges;
+  for (std::int64_t n = 0, end = 0; n < 4; ++n) {
+    const std::int64_t begin = end + (random.yes() ? 0 : random.below((keys - end) / 3 + 1));
+    end = begin + (random.below(5) == 0 ? 0 : random.below(keys - begin + 1));
+    ranges.push_back({begin, end});
+  }
+  return ranges;
+}
+
+}  // namespace
+
+KeyRunPlaces::KeyRunPlaces(const AttentionCase& problem) {
+  for (std::int64_t b = 0; b < problem.shape.batch; ++b) {
+    const std::vector<PositionRange> ranges = run_ranges(problem, b);
+    for (auto* list : {&first_slot_, &first_position_, &length_}) list->resize(ranges.size());
+    for (std::size_t n = 0; n < ranges.size(); ++n) {
+      first_slot_[n].push_back(problem.shape.key_length - ranges[n].end);
+      first_position_[n].push_back(ranges[n].begin);
+      length_[n].push_back(ranges[n].end - ranges[n].begin);
+    }
   }
 }
 
@@ -38,20 +64,22 @@ AttentionTensors<T>::AttentionTensors(const AttentionCase& problem) : problem_(p
   const std::array query{token_batch, s.num_heads, queries, s.head_dim};
   const std::array key{key_batch, s.num_kv_heads, keys, s.head_dim};
   const std::array value{key_batch, s.num_kv_heads, keys, s.value_dim};
+  int made = 0;
   const auto tensor = [&]<std::size_t Rank>(const std::array<std::int64_t, Rank>& extents) {
-    return make_tensor<T, static_cast<int>(Rank)>(extents, problem.layout, problem.placement);
+    return make_tensor<T, static_cast<int>(Rank)>(extents, problem.layout_of(made++), problem.placement);
   };
-  inputs_ = problem.layout == Layout::packed_qkv ? make_packed_inputs<T>(query, key, value, problem.placement)
-                                                 : InputTensors<T>{tensor(query), tensor(key), tensor(value)};
+  const bool packed = problem.layout == Layout::packed_qkv && problem.layout_step == 0;
+  inputs_ = packed ? make_packed_inputs<T>(query, key, value, problem.placement)
+                   : InputTensors<T>{tensor(query), tensor(key), tensor(value)};
   output_ = tensor(std::array{token_batch, s.num_heads, queries, s.value_dim});
   const std::array scores_shaped{s.batch, s.num_heads, s.query_length, s.key_length};
   if (problem.logsumexp) logsumexp_ = tensor(std::array{token_batch, s.num_heads, queries});
   if (problem.weights) weights_ = tensor(scores_shaped);
   if (problem.mean_weights) mean_weights_ = tensor(std::array{s.batch, s.query_length, s.key_length});
   if (problem.scores) scores_ = tensor(scores_shaped);
-  if (problem.key_storage == KeyStorage::ring) {
-    ring_ = RingRuns(s);
-    runs_ = ring_.runs<T>(over_batch(this->key()), over_batch(this->value()));
+  if (problem.key_storage != KeyStorage::tensor) {
+    places_ = KeyRunPlaces(problem);
+    runs_ = places_.runs<T>(over_batch(this->key()), over_batch(this->value()));
   }
 }
 
@@ -81,11 +109,18 @@ template <class T>
 void AttentionTensors<T>::fill(std::uint64_t seed) {
   Random random(seed);
   for (const auto& view : {query(), key(), value()}) fill_normal(random, view);
-  for (std::size_t b = 0; b < problem_.key_lengths.size(); ++b) {
+  const auto fill_with_nan = [&](std::size_t b, std::int64_t begin, std::int64_t end) {
+    const auto batch = static_cast<std::int64_t>(b);
     for (const auto& view : {key(), value()}) {
-      const auto batch = static_cast<std::int64_t>(b);
-      fill_with(view.slice(0, batch, batch + 1).slice(2, problem_.key_lengths[b], view.extent(2)),
-                std::numeric_limits<T>::quiet_NaN());
+      fill_with(view.slice(0, batch, batch + 1).slice(2, begin, end), std::numeric_limits<T>::quiet_NaN());
+    }
+  };
+  for (std::size_t b = 0; b < problem_.key_lengths.size(); ++b) {
+    fill_with_nan(b, problem_.key_lengths[b], key().extent(2));
+  }
+  for (std::size_t b = 0; !runs_.empty() && b < static_cast<std::size_t>(problem_.shape.batch); ++b) {
+    for (std::int64_t slot = 0; slot < key().extent(2); ++slot) {
+      if (!places_.holds(b, slot)) fill_with_nan(b, slot, slot + 1);
     }
   }
   options_.fill(random);
@@ -110,11 +145,13 @@ void AttentionTensors<T>::poison_outputs() {
 }
 
 template <class T>
-Outputs<T> AttentionTensors<T>::run(int num_threads) {
+Outputs<T> AttentionTensors<T>::run(int num_threads, std::int64_t spare_keys) {
   poison_outputs();
   AttentionOptions options = problem_.options;
   options.num_threads = num_threads;
-  const AttentionPlan<T> plan(problem_.shape, options);
+  AttentionShape planned = problem_.shape;
+  planned.key_length += spare_keys;
+  const AttentionPlan<T> plan(planned, options);
   if (num_runs_++ % 2 == 0) {
     const auto bytes = static_cast<std::int64_t>(plan.workspace_bytes());
     const GuardedBuffer<std::uint8_t> workspace(bytes, Placement::before_guard);

@@ -30,21 +30,32 @@ bool same_bits(const Outputs<T>& a, const Outputs<T>& b) {
 template <class T>
 Outputs<T> copy_outputs(const AttentionArguments<T>& arguments);
 
-/// The two runs of a ring: sequence b begins in slot `shift` of its tensor, which differs from b to b.
-class RingRuns {
+/// The runs of keys that do not lie in the order of their positions: from the last slot of a tensor backwards, cut at
+/// other positions in every sequence.
+class KeyRunPlaces {
  public:
-  RingRuns() = default;
-  explicit RingRuns(const AttentionShape& shape);
+  KeyRunPlaces() = default;
+  explicit KeyRunPlaces(const AttentionCase& problem);
+
+  /// Whether a run holds the slot of sequence b.
+  bool holds(std::size_t b, std::int64_t slot) const {
+    for (std::size_t n = 0; n < length_.size(); ++n) {
+      if (slot >= first_slot_[n][b] && slot < first_slot_[n][b] + length_[n][b]) return true;
+    }
+    return false;
+  }
 
   template <class T>
   std::vector<KeyRun<T>> runs(const TensorView<const T, 4>& key, const TensorView<const T, 4>& value) const {
     std::vector<KeyRun<T>> runs;
-    for (std::size_t n = 0; n < 2; ++n) runs.push_back({key, value, first_slot_[n], first_position_[n], length_[n]});
+    for (std::size_t n = 0; n < length_.size(); ++n) {
+      runs.push_back({key, value, first_slot_[n], first_position_[n], length_[n]});
+    }
     return runs;
   }
 
  private:
-  std::array<std::vector<std::int64_t>, 2> first_slot_, first_position_, length_;
+  std::vector<std::vector<std::int64_t>> first_slot_, first_position_, length_;
 };
 
 /// The tensors of a case.
@@ -64,7 +75,7 @@ class AttentionTensors {
 
   AttentionArguments<T> arguments() const;
 
-  /// Normal numbers, but NaN in the keys and values that key_lengths excludes; the options at random.
+  /// Normal numbers, but NaN in the keys and values that key_lengths excludes or no run holds; the options at random.
   void fill(std::uint64_t seed);
 
   /// From now on a write to an input ends the program.
@@ -74,8 +85,9 @@ class AttentionTensors {
   void poison_outputs();
 
   /// Runs the case into poisoned outputs and returns copies of them. The first run and every other one has exactly the
-  /// workspace that it asks for, in front of an unreadable page; the others allocate theirs.
-  Outputs<T> run(int num_threads = 1);
+  /// workspace that it asks for, in front of an unreadable page; the others allocate theirs. The plan has room for some
+  /// keys more than there are.
+  Outputs<T> run(int num_threads = 1, std::int64_t spare_keys = 0);
 
   /// Whether the memory between the elements of the outputs is as it was.
   bool gaps_untouched() const;
@@ -89,7 +101,7 @@ class AttentionTensors {
   Tensor<T, 4> output_;
   std::optional<Tensor<T, 3>> logsumexp_, mean_weights_;
   std::optional<Tensor<T, 4>> weights_, scores_;
-  RingRuns ring_;
+  KeyRunPlaces places_;
   std::vector<KeyRun<T>> runs_;
   int num_runs_ = 0;
 };

@@ -28,6 +28,8 @@ std::string describe_options(const AttentionCase& problem) {
   list("queries from", problem.query_starts);
   list("keys from", problem.key_starts);
   if (problem.key_storage == KeyStorage::ring) text << ", ring";
+  if (problem.key_storage == KeyStorage::pieces) text << ", pieces";
+  if (problem.one_key_sequence) text << ", one key sequence";
   axes("mask", problem.mask);
   axes("bias", problem.bias);
   if (problem.relative_bias) text << ", relative bias";
@@ -47,6 +49,7 @@ std::string describe(const AttentionCase& problem) {
   text << active_isa() << ": batch " << shape.batch << ", heads " << shape.num_heads << ":" << shape.num_kv_heads
        << ", queries " << shape.query_length << ", keys " << shape.key_length << ", dim " << shape.head_dim << "/"
        << shape.value_dim << ", " << name_of(problem.layout)
+       << (problem.layout_step == 0 ? "" : " and others by " + std::to_string(problem.layout_step))
        << (problem.placement == Placement::before_guard ? " before a guard page" : " after a guard page")
        << describe_options(problem);
   return text.str();

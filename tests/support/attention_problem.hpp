@@ -26,7 +26,8 @@ struct Varies {
 /// Where the keys of a sequence lie.
 enum class KeyStorage {
   tensor,  ///< in the order of their positions
-  ring     ///< from a slot of its own on, around the end of the tensor to the slot before: two runs
+  ring,    ///< from a slot of its own on, around the end of the tensor to the slot before: two runs
+  pieces   ///< up to four runs, the first at the end of the tensor, and positions that no run holds
 };
 
 /// What is asked of attention().
@@ -34,6 +35,7 @@ struct AttentionCase {
   AttentionShape shape;
   AttentionOptions options = {};
   Layout layout = Layout::bhsd;
+  int layout_step = 0;  ///< each tensor has the layout that far behind the one before in all_layouts
   Placement placement = Placement::before_guard;
   bool logsumexp = false;  ///< ask for it
   bool weights = false;    ///< ask for them
@@ -48,6 +50,12 @@ struct AttentionCase {
   bool key_padding_mask = false, alibi = false, sinks = false;
 
   bool is_ragged() const { return !query_starts.empty(); }
+
+  /// The layout of a tensor, counted from 0.
+  Layout layout_of(int tensor) const {
+    return all_layouts[(static_cast<std::size_t>(layout) + static_cast<std::size_t>(tensor * layout_step)) %
+                       all_layouts.size()];
+  }
 };
 
 /// The options of a case in a few words.

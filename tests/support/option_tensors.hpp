@@ -53,16 +53,18 @@ struct OptionTensors {
   OptionTensors() = default;
   explicit OptionTensors(const AttentionCase& problem) {
     const AttentionShape& s = problem.shape;
-    const Layout layout = problem.layout;
     const Placement placement = problem.placement;
     using Extents = std::array<std::int64_t, 4>;
-    if (problem.mask) mask = make_tensor<std::uint8_t, 4>(problem.mask->extents(s), layout, placement);
-    if (problem.bias) bias = make_tensor<T, 4>(problem.bias->extents(s), layout, placement);
+    int tensor = 8;  // behind inputs and outputs
+    const auto layout = [&] { return problem.layout_of(tensor++); };
+    if (problem.mask) mask = make_tensor<std::uint8_t, 4>(problem.mask->extents(s), layout(), placement);
+    if (problem.bias) bias = make_tensor<T, 4>(problem.bias->extents(s), layout(), placement);
     if (problem.relative_bias) {
-      bias_table = make_tensor<T, 4>(Extents{1, s.num_heads, 1, s.query_length + s.key_length - 1}, layout, placement);
+      const Extents table{1, s.num_heads, 1, s.query_length + s.key_length - 1};
+      bias_table = make_tensor<T, 4>(table, layout(), placement);
     }
     if (problem.key_padding_mask) {
-      padding = make_tensor<std::uint8_t, 4>(Extents{s.batch, 1, 1, s.key_length}, layout, placement);
+      padding = make_tensor<std::uint8_t, 4>(Extents{s.batch, 1, 1, s.key_length}, layout(), placement);
     }
     if (problem.alibi) alibi_slopes.assign(static_cast<std::size_t>(s.num_heads), 0);
     if (problem.sinks) sinks.assign(static_cast<std::size_t>(s.num_heads), -std::numeric_limits<T>::infinity());

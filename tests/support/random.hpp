@@ -35,10 +35,16 @@ class Random {
     return static_cast<std::int64_t>(engine_() % static_cast<std::uint64_t>(count));
   }
 
+  /// In half of the draws.
+  bool yes() { return below(2) == 0; }
+
+  /// Where to look in a list of `count`.
+  std::size_t index(std::size_t count) { return static_cast<std::size_t>(below(static_cast<std::int64_t>(count))); }
+
   /// One of the choices.
   template <class T, std::size_t Count>
   const T& among(const std::array<T, Count>& choices) {
-    return choices[static_cast<std::size_t>(below(Count))];
+    return choices[index(Count)];
   }
 
  private:
