@@ -70,13 +70,15 @@ bool output_is_specified(const ReferenceRow<Real>& reference, const AttentionArg
   return true;
 }
 
-/// Weights and scores are rows of key_length; those of a ragged batch may be longer than the row's own sequence.
+/// Weights and scores are rows of key_length, which may be longer than any sequence: the rest holds `beyond`.
 template <class T, class Real>
 void check_keys(RowCheck<T>& check, const char* tensor, const TensorView<T, 4>& got, RowIndex row,
-                const std::vector<Real>& expected, const std::vector<Real>& allowed) {
-  for (std::size_t j = 0; j < expected.size(); ++j) {
-    const auto column = static_cast<std::int64_t>(j);
-    check.compare(tensor, column, got(row.batch, row.head, row.query, column), expected[j], allowed[j]);
+                const std::vector<Real>& expected, const std::vector<Real>& allowed, Real beyond) {
+  for (std::int64_t column = 0; column < got.extent(3); ++column) {
+    const auto j = static_cast<std::size_t>(column);
+    const bool within = j < expected.size();
+    check.compare(tensor, column, got(row.batch, row.head, row.query, column), within ? expected[j] : beyond,
+                  within ? allowed[j] : Real{0});
   }
 }
 
@@ -94,7 +96,7 @@ void check_weights(RowCheck<T>& check, const TensorView<T, 4>& got, RowIndex row
     if (!weight_is_zero_or_nan(reference, j)) continue;
     if (!std::isnan(got(row.batch, row.head, row.query, static_cast<std::int64_t>(j)))) expected[j] = allowed[j] = 0;
   }
-  check_keys(check, "weights", got, row, expected, allowed);
+  check_keys(check, "weights", got, row, expected, allowed, Real{0});
 }
 
 /// The weights of one query averaged over its heads.
@@ -103,14 +105,14 @@ void check_mean_weights(RowCheck<T>& check, const AttentionArguments<T>& argumen
                         RowIndex row) {
   using Real = ReferenceTypeOf<T>;
   const auto heads = static_cast<Real>(arguments.query.extent(1));
-  std::vector<Real> mean(static_cast<std::size_t>(largest_key_length(arguments)), 0), allowed = mean;
+  std::vector<Real> mean(static_cast<std::size_t>(arguments.mean_weights->extent(2)), 0), allowed = mean;
   std::vector<char> zero_or_nan(mean.size(), 0);
   for (row.head = 0; row.head < arguments.query.extent(1); ++row.head) {
     const ReferenceRow<Real> reference = reference_row<Real>(arguments, options, row);
-    const RowBound<Real> bound = error_bound(reference, arguments, options, row);
-    for (std::size_t j = 0; j < mean.size(); ++j) {
+    const std::vector<Real> bounds = weight_bounds<T>(reference, row_errors(reference, arguments, options));
+    for (std::size_t j = 0; j < reference.weight.size(); ++j) {
       mean[j] += reference.weight[j] / heads;
-      allowed[j] += bound.weights[j] / heads;
+      allowed[j] += bounds[j] / heads;
       if (weight_is_zero_or_nan(reference, j)) zero_or_nan[j] = 1;
     }
   }
@@ -151,7 +153,10 @@ Report check_rows(const AttentionArguments<T>& arguments, const AttentionOptions
       report.squared_error += static_cast<long double>(error) * static_cast<long double>(error);
     }
     if (arguments.weights) check_weights(check, *arguments.weights, row, reference, bound.weights);
-    if (arguments.scores) check_keys(check, "scores", *arguments.scores, row, reference.stage, bound.scores);
+    if (arguments.scores) {
+      const Real beyond = options.score_stage == ScoreStage::biased ? -std::numeric_limits<Real>::infinity() : Real{0};
+      check_keys(check, "scores", *arguments.scores, row, reference.stage, bound.scores, beyond);
+    }
     if (arguments.mean_weights) check_mean_weights(check, arguments, options, row);
     if (arguments.logsumexp) {
       const T got = (*arguments.logsumexp)(token.batch, row.head, token.position);

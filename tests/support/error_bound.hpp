@@ -173,6 +173,19 @@ std::vector<Real> output_bound(const ReferenceRow<Real>& row, const RowErrors<Re
   return bound;
 }
 
+/// Allowed errors of the weights of a row.
+template <class T, class Real>
+std::vector<Real> weight_bounds(const ReferenceRow<Real>& row, const RowErrors<Real>& errors) {
+  const Real u = rounding_unit<T>, tiny = std::numeric_limits<T>::min(), margin = KernelErrorModel::margin;
+  std::vector<Real> bounds(row.score.size(), 0);
+  for (std::size_t j = 0; j < bounds.size(); ++j) {
+    if (!row.attended[j]) continue;
+    const Real exponent = u * (errors.weight[j] + errors.mean + errors.sums + 3);
+    bounds[j] = margin * (weight_error(row.weight[j], exponent) + tiny);
+  }
+  return bounds;
+}
+
 /// Allowed errors of a row whose reference is `row`.
 template <class T, class Real>
 RowBound<Real> error_bound(const ReferenceRow<Real>& row, const AttentionArguments<T>& arguments,
@@ -181,14 +194,9 @@ RowBound<Real> error_bound(const ReferenceRow<Real>& row, const AttentionArgumen
   const RowErrors<Real> errors = row_errors(row, arguments, options);
   RowBound<Real> bound;
   bound.output = output_bound(row, errors, arguments, index);
-  bound.weights.assign(row.score.size(), 0);
+  bound.weights = weight_bounds<T>(row, errors);
   bound.scores.assign(row.stage.size(), 0);
-  for (std::size_t j = 0; j < row.score.size(); ++j) {
-    if (row.attended[j]) {
-      const Real exponent = u * (errors.weight[j] + errors.mean + errors.sums + 3);
-      bound.weights[j] = margin * (weight_error(row.weight[j], exponent) + tiny);
-    }
-    if (row.stage.empty()) continue;
+  for (std::size_t j = 0; j < row.stage.size(); ++j) {
     const ScoreError<Real> score = score_error(row, arguments.query.extent(3), options.softcap, j);
     Real at_stage = options.score_stage == ScoreStage::scaled ? score.scaled : score.softcapped;
     if (options.score_stage == ScoreStage::biased) at_stage += static_cast<Real>(row.added_roundings) * score.rounding;
