@@ -8,6 +8,7 @@
 
 #include "support/attention_case.hpp"
 #include "support/environment.hpp"
+#include "support/rearranged.hpp"
 
 namespace headwise::test {
 namespace {
@@ -39,15 +40,10 @@ TEST_CASE_TEMPLATE("attention: a query of few has the same bits alone and behind
         AttentionTensors<T> tensors(problem);
         tensors.fill(5);
         tensors.run();
-        const AttentionArguments<T> all = tensors.arguments();
-        const Outputs<T> expected{dense(all.output.slice(2, queries - 1, queries)),
-                                  dense(all.logsumexp->slice(2, queries - 1, queries)), {}};
-        AttentionArguments<T> last = all;
         const std::array<std::int64_t, 1> offset{keys - 1};
-        last.query = all.query.slice(2, queries - 1, queries);
-        last.output = all.output.slice(2, queries - 1, queries);
-        last.logsumexp = all.logsumexp->slice(2, queries - 1, queries);
+        AttentionArguments<T> last = queries_of(tensors.arguments(), queries - 1, queries);
         last.query_offsets = offset;
+        const Outputs<T> expected = copy_outputs(last);
         attention<T>(last, problem.options);
         CHECK_MESSAGE(same_bits(copy_outputs(last), expected), describe(problem));
       }

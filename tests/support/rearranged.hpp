@@ -15,42 +15,80 @@
 
 namespace headwise::test {
 
-/// One sequence of a padded or ragged batch as a call of its own; keys in one tensor.
+/// The part of an axis that a call of its own takes; an axis of extent 1 broadcasts.
+template <class T>
+TensorView<T, 4> broadcast_slice(const TensorView<T, 4>& view, int axis, std::int64_t begin, std::int64_t end) {
+  return view.extent(axis) == 1 ? view : view.slice(axis, begin, end);
+}
+
+/// The runs that hold the keys of one sequence.
+template <class T>
+std::vector<KeyRun<T>> runs_of(const AttentionArguments<T>& whole, std::int64_t b) {
+  std::vector<KeyRun<T>> runs(whole.key_runs.begin(), whole.key_runs.end());
+  for (KeyRun<T>& run : runs) {
+    run.key = run.key.slice(0, b, b + 1);
+    run.value = run.value.slice(0, b, b + 1);
+    for (auto* list : {&run.first_slot, &run.first_position, &run.length}) {
+      *list = list->subspan(static_cast<std::size_t>(b), 1);
+    }
+  }
+  return runs;
+}
+
+/// One sequence of a padded or ragged batch as a call of its own; its runs of keys, if any, must become runs_of() it.
 template <class T>
 AttentionArguments<T> sequence_of(const AttentionArguments<T>& whole, std::int64_t b) {
   const auto at = static_cast<std::size_t>(b);
   const std::int64_t queries = query_length_of(whole, b);
   const bool ragged = !whole.query_starts.empty();
-  const std::int64_t keys = ragged ? key_length_of(whole, b) : whole.key.extent(2);
+  const bool in_runs = !whole.key_runs.empty();
   const auto tokens = [&](const auto& view, std::span<const std::int64_t> starts) {
     return ragged ? view.slice(2, starts[at], starts[at + 1]) : view.slice(0, b, b + 1);
   };
-  // The part of an axis that is the sequence's own; an axis of extent 1 broadcasts.
-  const auto part = [&](const auto& view, int axis, std::int64_t begin, std::int64_t end) {
-    return view.extent(axis) == 1 ? view : view.slice(axis, begin, end);
-  };
+  // Scores-shaped tensors are as long as the longest sequence.
+  const auto keys_of = [&](const auto& view, int axis) { return ragged ? key_length_of(whole, b) : view.extent(axis); };
   const auto scores_shaped = [&](auto& view) {
-    if (view) view = part(part(part(*view, 0, b, b + 1), 2, 0, queries), 3, 0, keys);
+    if (!view) return;
+    view = broadcast_slice(broadcast_slice(*view, 0, b, b + 1), 2, 0, queries);
+    view = broadcast_slice(*view, 3, 0, keys_of(*view, 3));
   };
   AttentionArguments<T> result = whole;
   result.query = tokens(whole.query, whole.query_starts);
   result.output = tokens(whole.output, whole.query_starts);
-  result.key = tokens(whole.key, whole.key_starts);
-  result.value = tokens(whole.value, whole.key_starts);
+  if (!in_runs) {
+    result.key = tokens(whole.key, whole.key_starts);
+    result.value = tokens(whole.value, whole.key_starts);
+  }
   if (whole.logsumexp) result.logsumexp = tokens(*whole.logsumexp, whole.query_starts);
   for (auto* view : {&result.weights, &result.scores}) {
-    if (*view) *view = (*view)->slice(0, b, b + 1).slice(2, 0, queries).slice(3, 0, keys);
+    if (*view) *view = (*view)->slice(0, b, b + 1).slice(2, 0, queries).slice(3, 0, keys_of(**view, 3));
   }
-  if (result.mean_weights) {
-    result.mean_weights = result.mean_weights->slice(0, b, b + 1).slice(1, 0, queries).slice(2, 0, keys);
+  if (auto& mean = result.mean_weights) {
+    mean = mean->slice(0, b, b + 1).slice(1, 0, queries).slice(2, 0, keys_of(*mean, 2));
   }
   scores_shaped(result.mask);
   scores_shaped(result.bias);
-  if (result.key_padding_mask) result.key_padding_mask = result.key_padding_mask->slice(0, b, b + 1).slice(1, 0, keys);
+  if (auto& padding = result.key_padding_mask) {
+    padding = padding->slice(0, b, b + 1).slice(1, 0, keys_of(*padding, 1));
+  }
   if (!whole.key_lengths.empty()) result.key_lengths = whole.key_lengths.subspan(at, 1);
   if (!whole.query_offsets.empty()) result.query_offsets = whole.query_offsets.subspan(at, 1);
   result.query_starts = result.key_starts = {};
   return result;
+}
+
+/// Queries [begin, end) of a batch that is not ragged as a call of its own, whose query_offsets tell where they stand.
+template <class T>
+AttentionArguments<T> queries_of(AttentionArguments<T> whole, std::int64_t begin, std::int64_t end) {
+  whole.query = whole.query.slice(2, begin, end);
+  whole.output = whole.output.slice(2, begin, end);
+  if (whole.logsumexp) whole.logsumexp = whole.logsumexp->slice(2, begin, end);
+  if (whole.weights) whole.weights = whole.weights->slice(2, begin, end);
+  if (whole.mean_weights) whole.mean_weights = whole.mean_weights->slice(1, begin, end);
+  if (whole.scores) whole.scores = whole.scores->slice(2, begin, end);
+  if (whole.mask) whole.mask = broadcast_slice(*whole.mask, 2, begin, end);
+  if (whole.bias) whole.bias = broadcast_slice(*whole.bias, 2, begin, end);
+  return whole;
 }
 
 /// A dense tensor of its own.
