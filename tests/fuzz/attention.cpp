@@ -1,6 +1,5 @@
 // attention() with any options against the reference, within the error bound; NaN and infinities where they may be; bad
 // arguments refused with the outputs untouched.
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -13,6 +12,7 @@
 #include "support/attention_case.hpp"
 #include "support/attention_check.hpp"
 #include "support/refusal.hpp"
+#include "support/special_values.hpp"
 
 namespace headwise::test {
 namespace {
@@ -26,24 +26,6 @@ void choose_keys(AttentionCase& problem, Bytes& bytes) {
     case 1: problem.key_storage = KeyStorage::ring; break;
     case 2: problem.one_key_sequence = problem.layout != Layout::packed_qkv; break;
     default: break;
-  }
-}
-
-/// Up to three elements of a tensor become NaN, an infinity, 0, the smallest number or, in a bias, the lowest. No large
-/// numbers elsewhere: products that overflow do so in the tensors' type only, not in the reference's.
-template <class T>
-void add_special_values(AttentionTensors<T>& tensors, Bytes& bytes) {
-  using Limits = std::numeric_limits<T>;
-  std::vector<T> specials{Limits::quiet_NaN(), Limits::denorm_min(), T(0), Limits::infinity(), -Limits::infinity()};
-  std::vector<TensorView<T, 4>> views{tensors.query(), tensors.key(), tensors.value()};
-  if (tensors.options().bias) views.push_back(tensors.options().bias->view);
-  const std::size_t chosen = bytes.index(views.size());
-  if (chosen == 3) specials.push_back(Limits::lowest());
-  const TensorView<T, 4>& view = views[chosen];
-  for (std::int64_t count = bytes.below(4); count > 0 && !view.empty(); --count) {
-    std::array<std::int64_t, 4> at{};
-    for (std::size_t axis = 0; axis < 4; ++axis) at[axis] = bytes.below(view.extents[axis]);
-    view(at[0], at[1], at[2], at[3]) = specials[bytes.index(specials.size())];
   }
 }
 
