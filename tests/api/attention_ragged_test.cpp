@@ -21,15 +21,7 @@ namespace {
 /// A random problem whose sequences have random lengths, some of them none.
 AttentionCase ragged(AttentionCase problem, std::uint64_t seed) {
   Random random(seed);
-  const auto lengths = [&](std::int64_t longest) {
-    std::vector<std::int64_t> result{longest};
-    for (std::int64_t b = 1; b < problem.shape.batch; ++b) result.push_back(random.below(longest + 1));
-    if (random.below(2) == 0) std::reverse(result.begin(), result.end());
-    return result;
-  };
-  problem.key_lengths.clear();
-  problem.query_starts = starts_of(lengths(problem.shape.query_length));
-  problem.key_starts = starts_of(lengths(problem.shape.key_length));
+  make_ragged(problem, random);
   return problem;
 }
 

@@ -1,9 +1,13 @@
 /// \file
-/// How much is tested: the environment variable HEADWISE_TEST_GRID=reduced asks for the grid that suits an emulator.
+/// How much is tested: the environment variable HEADWISE_TEST_GRID=reduced asks for the grid that suits an emulator,
+/// HEADWISE_TEST_SEEDS for other random problems.
 #pragma once
 
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -16,6 +20,22 @@ inline std::string_view environment(const char* name) {
 }
 
 inline bool reduced_grid() { return environment("HEADWISE_TEST_GRID") == "reduced"; }
+
+/// Seeds of random problems, the last one included.
+struct SeedRange {
+  std::uint64_t first, last;
+};
+
+/// The one in use, to be printed where a fault ends the program.
+inline std::atomic<std::uint64_t> seed_in_use = 0;
+
+/// HEADWISE_TEST_SEEDS, which is one seed or `first-last`; the grid's where it is not set.
+inline SeedRange random_seeds() {
+  const std::string asked(environment("HEADWISE_TEST_SEEDS"));
+  if (asked.empty()) return {1, reduced_grid() ? std::uint64_t{20} : std::uint64_t{150}};
+  const std::size_t dash = asked.find('-');
+  return {std::stoull(asked), std::stoull(dash == std::string::npos ? asked : asked.substr(dash + 1))};
+}
 
 /// Query lengths for both kernels of most head counts: few rows, and tiles with a rest.
 inline std::vector<std::int64_t> few_and_many_queries() {

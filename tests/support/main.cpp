@@ -2,7 +2,10 @@
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
+#include <cstdint>
 #include <iostream>
+
+#include "support/environment.hpp"
 
 namespace {
 
@@ -16,7 +19,10 @@ struct CountingListener : doctest::IReporter {
   void test_run_end(const doctest::TestRunStats&) override {}
   void test_case_reenter(const doctest::TestCaseData&) override {}
   void test_case_end(const doctest::CurrentTestCaseStats&) override {}
-  void test_case_exception(const doctest::TestCaseException&) override {}
+  void test_case_exception(const doctest::TestCaseException& exception) override {
+    const std::uint64_t seed = headwise::test::seed_in_use;
+    if (exception.is_crash && seed > 0) std::cerr << "HEADWISE_TEST_SEEDS=" << seed << '\n';
+  }
   void subcase_start(const doctest::SubcaseSignature&) override {}
   void subcase_end() override {}
   void log_assert(const doctest::AssertData&) override {}
