@@ -1,5 +1,6 @@
-// headwise_soak [seconds] [seed]: four threads of random calls for that long. Each call's outputs must have the bits of
-// the first time, and the resident memory must not grow. Prints what it sees; exits with 1 if a promise is broken.
+// headwise_soak [seconds] [seed]: for a quarter of that long new random problems, one after another, must keep every
+// promise; then four threads repeat random calls. Each call's outputs must have the bits of the first time, and the
+// resident memory must not grow. Prints what it sees; exits with 1 if a promise is broken.
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,13 +25,15 @@
 #include "reliability/library_calls.hpp"
 #include "support/random.hpp"
 #include "support/random_case.hpp"
+#include "support/random_check.hpp"
 
 namespace headwise::test {
 namespace {
 
 constexpr std::size_t callers = 4;
-constexpr int random_cases = 120;
-constexpr std::size_t largest_outputs = std::size_t{12} << 20;  // 3 · 6 · 100 · 530 weights of a random case, and more
+constexpr int random_cases = 60;  // half a GiB with what they write
+constexpr std::uint64_t problems_of_a_seed = 1'000'000'000;
+constexpr std::size_t largest_outputs = std::size_t{16} << 20;  // of a random case: two numbers a score, and more
 constexpr int samples = 20;
 // Threads come to share the allocator's arenas and OpenBLAS's buffers late; a leak of 64 bytes a call would be more
 // after some minutes.
@@ -47,7 +50,7 @@ std::vector<Known> known_calls(std::uint64_t seed) {
   for (LibraryCall& call : library_calls()) known.push_back({std::move(call), {}});
   Random random(seed);
   for (int n = 0; n < random_cases; ++n) {
-    const AttentionCase problem = random_case(random);
+    const AttentionCase problem = any_case(random);
     const auto data_seed = seed + static_cast<std::uint64_t>(n);
     known.push_back(
         {n % 2 == 0 ? attention_call<float>(problem, data_seed) : attention_call<double>(problem, data_seed), {}});
@@ -105,7 +108,26 @@ struct Soak {
   }
 };
 
-int soak(double seconds, std::uint64_t seed) {
+/// Whether new problems keep every promise for that long.
+bool check_new_problems(double seconds, std::uint64_t seed) {
+  using Clock = std::chrono::steady_clock;
+  const auto end = Clock::now() + std::chrono::duration<double>(seconds);
+  const std::uint64_t first = seed * problems_of_a_seed;
+  std::uint64_t next = first, broken = 0;
+  for (; Clock::now() < end; ++next) {
+    if ((next - first) % 1000 == 0) std::cout << "random problems from seed " << next << std::endl;
+    for (const std::string& text : {broken_promise<float>(next), broken_promise<double>(next)}) {
+      if (text.empty()) continue;
+      std::cout << "HEADWISE_TEST_SEEDS=" << next << ": " << text << std::endl;
+      ++broken;
+    }
+  }
+  std::cout << next - first << " random problems in float and double, " << broken << " broke a promise" << std::endl;
+  return broken == 0;
+}
+
+/// Whether calls repeat their bits for that long and memory stays.
+bool soak(double seconds, std::uint64_t seed) {
   const std::vector<Known> known = known_calls(seed);
   std::cout << known.size() << " different calls on " << active_isa() << ", " << callers << " threads, " << seconds
             << " s, seed " << seed << std::endl;
@@ -129,7 +151,7 @@ int soak(double seconds, std::uint64_t seed) {
   const std::int64_t growth = *std::max_element(middle, resident.end()) - *std::max_element(resident.begin(), middle);
   std::cout << state.calls << " calls, " << state.differences << " with other bits or an error; the second half needed "
             << static_cast<double>(growth) / (1 << 20) << " MiB more than the first" << std::endl;
-  return state.differences == 0 && state.calls > 0 && growth <= tolerated_growth ? 0 : 1;
+  return state.differences == 0 && state.calls > 0 && growth <= tolerated_growth;
 }
 
 }  // namespace
@@ -140,7 +162,9 @@ int main(int argc, char** argv) {
     const double seconds = argc > 1 ? std::stod(argv[1]) : 60;
     const std::uint64_t seed = argc > 2 ? std::stoull(argv[2]) : 1;
     if (!(seconds > 0)) throw std::invalid_argument("seconds must be above 0");
-    return headwise::test::soak(seconds, seed);
+    const bool kept = headwise::test::check_new_problems(seconds / 4, seed);
+    const bool repeated = headwise::test::soak(seconds * 3 / 4, seed);
+    return kept && repeated ? 0 : 1;
   } catch (const std::exception& error) {
     std::cerr << "headwise_soak [seconds] [seed]: " << error.what() << '\n';
     return 2;
