@@ -35,19 +35,19 @@ class OneThread {
 #endif
 };
 
-/// Multiply-adds below which threads do not pay, as in attention.
-constexpr double serial_products = 1e6;
+/// Parts of a product begin at multiples of so many rows, which OpenBLAS's kernels take 4 to 24 at once: a row then has the
+/// same bits in whatever part (measured: Prescott, Sandybridge, Haswell, Zen, SkylakeX). Columns would not: the kernels of
+/// Haswell and Zen compute those at the end of a part in another way.
+constexpr std::int64_t part_unit = 24;
 
-/// Parts of a product along its longer side begin at multiples of this, which those of BLAS's kernels divide.
-constexpr std::int64_t part_unit = 32;
+/// Least multiply-adds of a part, below which threads hardly pay; and below 1e6, which the last part may come near,
+/// OpenBLAS takes other kernels on SkylakeX.
+constexpr double part_products = 4e6;
 
-template <class T>
-int threads_of(const GemmArguments<T>& arguments, int num_threads) {
-  const double products = static_cast<double>(arguments.rows) * static_cast<double>(arguments.columns) *
-                          static_cast<double>(arguments.inner);
+int threads_for(int num_threads) {
   // An OpenBLAS on pthreads has threads of its own, which take part in every call. One without threads may have been
   // built without the locks that calls at the same time need.
-  if (products < serial_products || openblas_get_parallel() != OPENBLAS_OPENMP) return 1;
+  if (openblas_get_parallel() != OPENBLAS_OPENMP) return 1;
 #ifdef _OPENMP
   // OpenBLAS keeps a buffer per thread, so an absurd number must not reach it.
   const int most = std::max(omp_get_max_threads(), omp_get_num_procs());
@@ -55,6 +55,18 @@ int threads_of(const GemmArguments<T>& arguments, int num_threads) {
   const int most = 1;
 #endif
   return num_threads > 0 ? std::min(num_threads, most) : default_num_threads();
+}
+
+/// Parts of so many units of rows.
+template <class T>
+std::int64_t count_parts(const GemmArguments<T>& arguments, std::int64_t units, int threads) {
+  if (units == 0) return 0;
+  const double products = static_cast<double>(arguments.rows) * static_cast<double>(arguments.columns) *
+                          static_cast<double>(arguments.inner);
+  const auto worth = static_cast<std::int64_t>(std::min(products / part_products, static_cast<double>(units / 2)));
+  // Strides within the limit bound columns and inner too; only the rows can be too many for one call.
+  const std::int64_t most_units = max_leading_dimension() / part_unit;
+  return std::max({std::int64_t{1}, std::min<std::int64_t>(threads, worth), (units + most_units - 1) / most_units});
 }
 
 // OpenBLAS reports a bad leading dimension by a line on the terminal and leaves C as it was.
@@ -96,25 +108,18 @@ void gemm(const GemmArguments<T>& arguments, int num_threads) {
   // Threads are headwise's, each with a part of the product, not OpenBLAS's: those serve one call at a time in the
   // whole process while others wait without sleeping, which takes minutes where 64 threads call; and they compute in
   // whatever floating-point mode they were created.
-  const int threads = threads_of(arguments, num_threads);
-  const bool by_rows = arguments.rows >= arguments.columns;
-  const std::int64_t length = by_rows ? arguments.rows : arguments.columns;
-  const std::int64_t units = (length + part_unit - 1) / part_unit;
-  // Strides within the limit bound columns and inner too; only the rows can be too many for one call.
-  const std::int64_t most = max_leading_dimension() / part_unit * part_unit;
-  const std::int64_t part = std::min((units + threads - 1) / threads * part_unit, most);
-  const std::int64_t parts = length == 0 ? 0 : (length + part - 1) / part;
+  const int threads = threads_for(num_threads);
+  const std::int64_t units = (arguments.rows + part_unit - 1) / part_unit, parts = count_parts(arguments, units, threads);
   parallel_for(threads, parts, [&](int, std::int64_t index) {
     const OneThread limit;
-    const std::int64_t begin = index * part, count = std::min(part, length - begin);
-    const std::int64_t row = by_rows ? begin : 0, column = by_rows ? 0 : begin;
+    const std::int64_t row = units * index / parts * part_unit;
+    const std::int64_t end = std::min(units * (index + 1) / parts * part_unit, arguments.rows);
     call_blas(arguments.b_transposed ? CblasTrans : CblasNoTrans,
-              static_cast<blasint>(by_rows ? count : arguments.rows),
-              static_cast<blasint>(by_rows ? arguments.columns : count), static_cast<blasint>(arguments.inner),
-              arguments.a + row * arguments.a_stride, static_cast<blasint>(arguments.a_stride),
-              arguments.b + column * (arguments.b_transposed ? arguments.b_stride : 1),
-              static_cast<blasint>(arguments.b_stride), arguments.accumulate ? T(1) : T(0),
-              arguments.c + row * arguments.c_stride + column, static_cast<blasint>(arguments.c_stride));
+              static_cast<blasint>(end - row), static_cast<blasint>(arguments.columns),
+              static_cast<blasint>(arguments.inner), arguments.a + row * arguments.a_stride,
+              static_cast<blasint>(arguments.a_stride), arguments.b, static_cast<blasint>(arguments.b_stride),
+              arguments.accumulate ? T(1) : T(0), arguments.c + row * arguments.c_stride,
+              static_cast<blasint>(arguments.c_stride));
   });
 }
 

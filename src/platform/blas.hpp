@@ -25,8 +25,8 @@ struct GemmArguments {
   bool accumulate = false;  ///< false: what C held, NaN too, has no effect
 };
 
-/// Computes the product with at most num_threads threads (0 = what OpenMP would use), in parts that depend on the sizes
-/// and num_threads alone. The OpenMP state of the calling thread is the same afterwards. A BLAS built on pthread has
+/// Computes the product with at most num_threads threads (0 = what OpenMP would use), in parts of whole rows, whose bits do
+/// not depend on the part. The OpenMP state of the calling thread is the same afterwards. A BLAS built on pthread has
 /// its own threads and ignores num_threads, one without threads is called on one.
 /// \throws std::invalid_argument naming the stride that is shorter than its row or beyond max_leading_dimension().
 template <class T>

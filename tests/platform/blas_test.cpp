@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <doctest/doctest.h>
 #include <limits>
 #include <stdexcept>
@@ -11,6 +12,8 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
+
+#include "support/random.hpp"
 
 namespace headwise::test {
 namespace {
@@ -128,6 +131,45 @@ TEST_CASE("gemm leaves the caller's OpenMP thread limit as it was") {
     CHECK(omp_get_max_threads() == 3);
   }
   omp_set_num_threads(before);
+}
+#endif
+
+#ifdef _OPENMP
+TEST_CASE_TEMPLATE("gemm: a row's bits depend neither on the threads nor on what OpenMP allows", T, float, double) {
+  constexpr std::int64_t m = 531, n = 260, k = 333;
+  Random random(1);
+  std::vector<T> a(m * k), b(k * n), c(m * n);
+  for (auto* matrix : {&a, &b}) {
+    for (T& value : *matrix) value = static_cast<T>(random.normal());
+  }
+  const int before = omp_get_max_threads();
+  for (const bool b_transposed : {false, true}) {
+    const auto product = [&](int allowed, int num_threads) {
+      omp_set_num_threads(allowed);
+      gemm<T>({.rows = m,
+               .columns = n,
+               .inner = k,
+               .a = a.data(),
+               .a_stride = k,
+               .b = b.data(),
+               .b_stride = b_transposed ? k : n,
+               .b_transposed = b_transposed,
+               .c = c.data(),
+               .c_stride = n},
+              num_threads);
+      omp_set_num_threads(before);
+      return c;
+    };
+    const std::vector<T> expected = product(1, 1);
+    for (const int allowed : {1, 8}) {
+      for (const int num_threads : {0, 2, 3, 8}) {
+        CAPTURE(allowed);
+        CAPTURE(num_threads);
+        const std::vector<T> result = product(allowed, num_threads);
+        CHECK(std::memcmp(result.data(), expected.data(), result.size() * sizeof(T)) == 0);
+      }
+    }
+  }
 }
 #endif
 
