@@ -9,6 +9,7 @@
 
 #include "drivers/panel_product.hpp"
 #include "platform/blas.hpp"
+#include "platform/task_environment.hpp"
 #include "platform/workspace.hpp"
 
 namespace headwise::detail {
@@ -22,6 +23,7 @@ class PackedWeight {
   PackedWeight(const GemmArguments<T>& product, std::span<const T> bias)
       : extents_{product.inner, product.columns}, bias_count_(bias.size()), memory_({}, carve(Carver(), product.columns, product.inner)) {
     carve(Carver(memory_.data()), product.columns, product.inner);
+    const TaskEnvironment environment;
     std::copy(bias.begin(), bias.end(), bias_);
     const int panel_columns = panel_kernels<T>().tile_rows;
     for (std::int64_t column = 0; column < product.columns; column += panel_columns) {

@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "headwise/headwise.hpp"
 #include "reliability/library_calls.hpp"
 #include "support/control_bits.hpp"
 
@@ -138,6 +139,20 @@ TEST_CASE("environment: threads that a call in an odd mode created serve later c
     CHECK(first == expected);
     CHECK(second == expected);
   }
+}
+
+TEST_CASE("environment: weights packed in a mode that flushes subnormal numbers keep them") {
+  const std::vector<float> weight(32, 1e-40F), input(20 * 8, 1e20F);
+  Projection<float> projection{.weight = TensorView<const float, 2>::contiguous(weight.data(), {4, 8}),
+                               .order = WeightOrder::out_in};
+  {
+    const ChangedMode mode(control_bits() | flush_bits);
+    projection = pack_weight(projection);
+  }
+  std::vector<float> output(20 * 4);
+  project(TensorView<const float, 3>::contiguous(input.data(), {1, 20, 8}), projection,
+          TensorView<float, 3>::contiguous(output.data(), {1, 20, 4}));
+  for (const float value : output) CHECK(value == doctest::Approx(8e-20F).epsilon(1e-4));
 }
 
 #if defined(__x86_64__) && defined(__GLIBC__)
