@@ -96,7 +96,7 @@ struct TensorView {
     }
     TensorView view = *this;
     view.extents[at(axis)] = end - begin;
-    if (view.extents[at(axis)] > 0) view.data += begin * stride(axis);
+    if (!view.empty()) view.data += begin * stride(axis);
     return view;
   }
 

@@ -163,6 +163,9 @@ void MultiHeadAttention<T>::run(const MultiHeadAttentionArguments<T>& arguments,
                                         .weights = arguments.weights};
   // The plan checks this again when it runs; here it comes before the projections, which are most of the work.
   detail::validate_arguments(plan_.shape(), plan_.options(), attention);
+  // Nothing is written, so nothing is read: what would be may be null.
+  const auto is_empty = [](const auto& further_output) { return !further_output || further_output->empty(); };
+  if (arguments.output.empty() && is_empty(arguments.logsumexp) && is_empty(arguments.weights)) return;
 
   const int num_threads = plan_.options().num_threads;
   if (weights_.packed) {

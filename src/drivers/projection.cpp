@@ -188,8 +188,8 @@ void run_projection(const TensorView<const T, 3>& input, const Projection<T>& pr
     return;
   }
   for (std::int64_t b = 0; b < batch; ++b) {
-    const TokenRows<T> entry{tokens, input.data + b * input.stride(0), input.stride(1), output.data + b * output.stride(0),
-                        output.stride(1)};
+    const T* const first = input.empty() ? input.data : input.data + b * input.stride(0);
+    const TokenRows<T> entry{tokens, first, input.stride(1), output.data + b * output.stride(0), output.stride(1)};
     project_rows(entry, projection, weight, num_threads, workspace);
   }
 }

@@ -242,6 +242,21 @@ TEST_CASE("a packed projection of nothing is one") {
   CHECK(output[0] == 1);
 }
 
+TEST_CASE("a layer that writes nothing reads nothing: what would be read may be null") {
+  const auto weight = [](std::int64_t outputs) {
+    return Projection<float>{.weight = TensorView<const float, 2>::contiguous(nullptr, {4, outputs})};
+  };
+  const auto tokens = [](std::int64_t count) { return TensorView<const float, 3>::contiguous(nullptr, {1, count, 4}); };
+  for (const auto& [queries, value_dim] : {std::pair<std::int64_t, std::int64_t>{0, 4}, {2, 0}}) {
+    const MultiHeadAttentionWeights<float> weights{.query = weight(4), .key = weight(4), .value = weight(value_dim)};
+    const MultiHeadAttentionArguments<float> arguments{
+        .query_input = tokens(queries),
+        .key_input = tokens(3),
+        .output = TensorView<float, 3>::contiguous(nullptr, {1, queries, value_dim})};
+    MultiHeadAttention<float>({1, queries, 3, 1, 1, 4, value_dim}, weights).run(arguments);
+  }
+}
+
 TEST_CASE("multi_head_attention finds the sizes of heads, grouped ones and packed ones too") {
   for (const Layer& layer : {Layer{.shape = cross_shape, .cross = true}, Layer{.shape = self_shape, .packed = true}}) {
     const Problem<double> problem(layer);
