@@ -39,7 +39,8 @@ double normalise(std::vector<WeightedRow<T>>& rows) {
   double sum = 0;
   for (WeightedRow<T>& row : rows) sum += row.weight = std::exp(row.logsumexp - maximum);
   for (WeightedRow<T>& row : rows) row.weight /= sum;
-  return maximum + std::log(sum);
+  const double rest = std::log(sum);
+  return rest == 0 ? maximum : maximum + rest;  // −0 stays −0
 }
 
 /// output = Σ weight · row; +0 without rows

@@ -130,6 +130,7 @@ TEST_CASE_TEMPLATE("merge: the only part with keys comes out bit for bit", T, fl
     merge.fill(2);
     merge.outputs[live].view(0, 0, 0, 0) = T(-0.0);
     merge.outputs[live].view(0, 0, 0, 1) = static_cast<T>(kInfinity);
+    merge.logsumexps[live].view(0, 0, 0) = T(-0.0);
     for (std::size_t part = 0; part < 3; ++part) {
       if (part != live) merge.set_logsumexp(part, -kInfinity);
     }
