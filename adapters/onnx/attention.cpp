@@ -42,6 +42,16 @@ void expect_extents(std::string_view name, const Tensor<T>& tensor, const std::v
   }
 }
 
+/// What headwise's own checks would say in its own words, or come too late for.
+template <class T>
+void expect_tensor(std::string_view name, const Tensor<T>& tensor) {
+  for (std::size_t axis = 0; axis < tensor.extents.size(); ++axis) {
+    if (tensor.extents[axis] < 0) refuse(extent_name(name, axis), tensor.extents[axis], "at least 0");
+  }
+  const bool empty = std::count(tensor.extents.begin(), tensor.extents.end(), 0) > 0;
+  if (tensor.data == nullptr && !empty) refuse(std::string(name) + ".data", "null", "a pointer to the elements");
+}
+
 /// A tensor whose rank is known to be four.
 template <class T>
 TensorView<T, 4> view_of(const Tensor<T>& tensor) {
@@ -97,6 +107,7 @@ TensorView<const Element, 4> scores_shaped(const Tensor<const Element>& mask, co
                                            Element excluded, std::vector<Element>& padded) {
   const std::size_t rank = mask.extents.size();
   if (rank < 1 || rank > 4) refuse("rank of attn_mask", static_cast<std::int64_t>(rank), "1 to 4");
+  expect_tensor("attn_mask", mask);
   const std::size_t missing = 4 - rank;
   TensorView<const Element, 4> view{mask.data, {1, 1, 1, 1}, {0, 0, 0, 0}};
   std::copy(mask.extents.begin(), mask.extents.end(), view.extents.begin() + static_cast<std::ptrdiff_t>(missing));
@@ -138,6 +149,11 @@ AttentionShape attention_shape(const AttentionAttributes& attributes, const Atte
     refuse("rank of " + std::string(name), static_cast<std::int64_t>(tensor->extents.size()),
            std::to_string(rank) + " (rank of Q)");
   }
+  for (const auto& [name, tensor] : {std::pair("Q", &q), std::pair("K", &k), std::pair("V", &v)}) {
+    expect_tensor(name, *tensor);
+  }
+  if (past_key) expect_tensor("past_key", *past_key);
+  if (past_value) expect_tensor("past_value", *past_value);
   if (past_key && !past_value) refuse("past_value", "absent", "a tensor: past_key is given");
   if (past_value && !past_key) refuse("past_key", "absent", "a tensor: past_value is given");
   if (past_key && nonpad_kv_seqlen) refuse("nonpad_kv_seqlen", "given", "none together with past_key and past_value");
@@ -233,6 +249,8 @@ void AttentionCall<T>::set_keys(const AttentionInputs<T>& inputs, const Attentio
     const Axis keys{"total_sequence_length", shape_.key_length};
     expect_extents("present_key", *present_key, {batch, heads, keys, {"head_size", shape_.head_dim}});
     expect_extents("present_value", *present_value, {batch, heads, keys, {"v_head_size", shape_.value_dim}});
+    expect_tensor("present_key", *present_key);
+    expect_tensor("present_value", *present_value);
     const TensorView<T, 4> keys_out = view_of(*present_key), values_out = view_of(*present_value);
     if (inputs.past_key) {
       copies_.push_back({view_of(*inputs.past_key), keys_out.slice(2, 0, past_length)});
@@ -240,9 +258,8 @@ void AttentionCall<T>::set_keys(const AttentionInputs<T>& inputs, const Attentio
     }
     copies_.push_back({key, keys_out.slice(2, past_length, shape_.key_length)});
     copies_.push_back({value, values_out.slice(2, past_length, shape_.key_length)});
-    arguments_.key = keys_out;
-    arguments_.value = values_out;
-  } else if (inputs.past_key) {
+  }
+  if (inputs.past_key) {
     runs_ = {{view_of(*inputs.past_key), view_of(*inputs.past_value), zeros_, zeros_, past_lengths_},
              {key, value, zeros_, past_lengths_, new_lengths_}};
     arguments_.key_runs = runs_;
@@ -283,9 +300,8 @@ template <class T>
 void AttentionCall<T>::run(int num_threads) const {
   AttentionOptions options = options_;
   options.num_threads = num_threads;
-  const AttentionPlan<T> plan(shape_, options);  // first of all: it refuses what must leave the outputs untouched
+  AttentionPlan<T>(shape_, options).run(arguments_);  // first of all: it refuses what must leave the outputs untouched
   for (const Copy& copy : copies_) copy_elements(copy.from, copy.to);
-  plan.run(arguments_);
 }
 
 template AttentionShape attention_shape(const AttentionAttributes&, const AttentionInputs<float>&);

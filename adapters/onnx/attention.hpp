@@ -80,8 +80,9 @@ class AttentionCall {
   AttentionCall(const AttentionCall&) = delete;  // the arguments point into the members
   AttentionCall& operator=(const AttentionCall&) = delete;
 
-  /// Writes the present keys and values, where asked for, then attends to them in place.
-  /// \throws std::invalid_argument, std::bad_alloc as AttentionPlan; outputs are untouched where options are refused.
+  /// Attends to the keys and values where they lie, then writes the present ones, where asked for. Those may be the past
+  /// ones grown in place, and must share no other memory with each other or anything of the call, which is not checked.
+  /// \throws std::invalid_argument, std::bad_alloc as AttentionPlan; outputs are untouched then.
   void run(int num_threads = 0) const;
 
   /// The call in headwise's terms.
@@ -103,8 +104,8 @@ class AttentionCall {
   AttentionShape shape_;
   AttentionOptions options_;
   AttentionArguments<T> arguments_;
-  std::vector<Copy> copies_;                 // past and new into present
-  std::vector<KeyRun<T>> runs_;              // past and new where they lie, without present outputs
+  std::vector<Copy> copies_;  // past and new into present
+  std::vector<KeyRun<T>> runs_;  // past and new where they lie
   std::vector<std::int64_t> zeros_, past_lengths_, new_lengths_;
   std::vector<std::uint8_t> padded_mask_;
   std::vector<T> padded_bias_;

@@ -115,6 +115,25 @@ TEST_CASE("an ONNX call names what it refuses") {
     call.inputs.attn_mask = call.zero({});
     expect("rank of attn_mask is 0, expected 1 to 4");
   }
+  SUBCASE("memory and extents") {
+    call.inputs.attn_mask = Floats::contiguous(nullptr, {3, 4});
+    expect("attn_mask.data is null, expected a pointer to the elements");
+    call.inputs.attn_mask = call.zero({3, -1});
+    expect("attn_mask.extent(1) is -1, expected at least 0");
+    call.inputs.past_key = call.zero({2, 2, -1, 2});
+    expect("past_key.extent(2) is -1, expected at least 0");
+    call.inputs.past_key = Floats::contiguous(nullptr, {2, 2, 7, 2});
+    expect("past_key.data is null, expected a pointer to the elements");
+    call.inputs.k.data = nullptr;
+    expect("K.data is null, expected a pointer to the elements");
+    call.inputs.q.extents[0] = -1;
+    expect("Q.extent(0) is -1, expected at least 0");
+  }
+  SUBCASE("present outputs without memory") {
+    call.outputs.present_key = onnx::Tensor<float>::contiguous(call.matrix.data(), {2, 2, 5, 2});
+    call.outputs.present_value = onnx::Tensor<float>::contiguous(nullptr, {2, 2, 5, 1});
+    expect("present_value.data is null, expected a pointer to the elements");
+  }
   SUBCASE("outputs and attributes") {
     call.attributes.qk_matmul_output_mode = 4;
     expect("qk_matmul_output_mode is 4, expected 0 to 3");
@@ -150,14 +169,30 @@ TEST_CASE("an ONNX mask that is shorter than the keys excludes those it lacks") 
   }
 }
 
-TEST_CASE("options that are refused leave the present outputs of an ONNX call untouched") {
+TEST_CASE("an ONNX call that is refused leaves its present outputs untouched") {
   Call call;
   std::vector<float> present(60, 7);
-  call.attributes.scale = std::numeric_limits<double>::infinity();
   call.outputs.present_key = onnx::Tensor<float>::contiguous(present.data(), {2, 2, 5, 2});
   call.outputs.present_value = onnx::Tensor<float>::contiguous(present.data() + 40, {2, 2, 5, 1});
+  SUBCASE("for an option") { call.attributes.scale = std::numeric_limits<double>::infinity(); }
+  SUBCASE("for an output that shares memory with an input") { call.outputs.y.data = call.values.data(); }
   CHECK_THROWS_AS(call.run(), std::invalid_argument);
   CHECK(present == std::vector<float>(60, 7));
+}
+
+TEST_CASE("present keys and values of an ONNX call are past and new ones joined, also where the past ones grow in place") {
+  Call call;
+  std::vector<float> present(2 * 2 * 8 * 3, 0);
+  const auto present_key = onnx::Tensor<float>::contiguous(present.data(), {2, 2, 8, 2});
+  const auto present_value = onnx::Tensor<float>::contiguous(present.data() + 64, {2, 2, 8, 1});
+  for (std::size_t i = 0; i < 32; ++i) present[64 + i] = i % 8 < 3 ? 10.0F : -1.0F;
+  // Three keys of the eight are there.
+  call.inputs.past_key = Floats{present.data(), {2, 2, 3, 2}, present_key.strides};
+  call.inputs.past_value = Floats{present.data() + 64, {2, 2, 3, 1}, present_value.strides};
+  call.outputs.present_key = present_key;
+  call.outputs.present_value = present_value;
+  CHECK(call.run() == doctest::Approx((3 * 10 + 15) / 8.0));
+  for (std::size_t i = 0; i < 32; ++i) CHECK(present[64 + i] == (i % 8 < 3 ? 10.0F : static_cast<float>(i % 8 - 2)));
 }
 
 }  // namespace
