@@ -104,8 +104,7 @@ void validate_layer_memory(const MultiHeadAttentionWeights<T>& weights,
 template <class T>
 void validate_packable(const Projection<T>& projection) {
   validate_weight("projection", projection);
-  if (projection.packed) return;
-  validate_memory("projection.weight", element_view(projection.weight), true);
+  if (!projection.packed) validate_memory("projection.weight", element_view(projection.weight), true);
   if (!projection.bias.empty()) validate_memory("projection.bias", element_view(projection.bias), true);
 }
 

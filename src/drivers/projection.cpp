@@ -1,6 +1,8 @@
 #include "drivers/projection.hpp"
 
 #include <algorithm>
+#include <memory>
+#include <vector>
 
 #include "drivers/packed_weight.hpp"
 #include "drivers/panel_product.hpp"
@@ -115,6 +117,22 @@ void project_rows(const TokenRows<T>& rows, const Projection<T>& projection, con
   }
 }
 
+/// A packed projection whose bias may have been replaced since.
+template <class T>
+Projection<T> with_own_bias(const Projection<T>& projection) {
+  if (projection.bias.empty() || projection.bias.data() == projection.packed->bias().data()) return projection;
+  struct Owner {
+    std::vector<T> bias;
+    std::shared_ptr<const PackedWeight<T>> packed;
+  };
+  const auto owner = std::make_shared<const Owner>(
+      Owner{{projection.bias.begin(), projection.bias.end()}, projection.packed});
+  Projection<T> result = projection;
+  result.bias = owner->bias;
+  result.packed = {owner, owner->packed.get()};
+  return result;
+}
+
 }  // namespace
 
 template <class T>
@@ -157,7 +175,7 @@ std::size_t projection_workspace_bytes(std::int64_t rows, const Projection<T>& p
 
 template <class T>
 Projection<T> packed_projection(const Projection<T>& projection) {
-  if (is_packed(projection)) return projection;
+  if (is_packed(projection)) return with_own_bias(projection);
   const WeightLayout weight = *weight_layout(projection);
   const TokenRows<T> none{0, nullptr, 0, nullptr, 0};
   const auto packed = std::make_shared<const PackedWeight<T>>(product_of(none, projection, weight), projection.bias);

@@ -226,6 +226,19 @@ TEST_CASE_TEMPLATE("a layer of packed weights keeps its bits, whatever becomes o
   }
 }
 
+TEST_CASE("a projection that is packed again owns the bias that it was given in between") {
+  const std::vector<float> weight{1, 2, 3, 4}, input{1, 1};
+  std::vector<float> bias{10, 20}, output(2);
+  Projection<float> projection{.weight = TensorView<const float, 2>::contiguous(weight.data(), {2, 2})};
+  projection = pack_weight(projection);
+  projection.bias = bias;
+  projection = pack_weight(pack_weight(projection));
+  bias.assign(2, -1);
+  project(TensorView<const float, 3>::contiguous(input.data(), {1, 1, 2}), projection,
+          TensorView<float, 3>::contiguous(output.data(), {1, 1, 2}));
+  CHECK(output == std::vector<float>{14, 26});
+}
+
 TEST_CASE("a packed projection of nothing is one") {
   const std::vector<float> bias{1, 2, 3};
   std::vector<float> output(6, 7.0F);
