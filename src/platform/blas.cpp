@@ -35,9 +35,9 @@ class OneThread {
 #endif
 };
 
-/// Parts of a product begin at multiples of so many rows, which OpenBLAS's kernels take 4 to 24 at once: a row then has the
-/// same bits in whatever part (measured: Prescott, Sandybridge, Haswell, Zen, SkylakeX). Columns would not: the kernels of
-/// Haswell and Zen compute those at the end of a part in another way.
+/// Parts of a product begin at multiples of so many rows, which OpenBLAS's kernels take 4 to 24 at once: a row then has
+/// the same bits in whatever part (measured: Prescott, Sandybridge, Haswell, Zen, SkylakeX, ARMV8). Columns would not: the
+/// kernels of Haswell and Zen compute those at the end of a part in another way.
 constexpr std::int64_t part_unit = 24;
 
 /// Least multiply-adds of a part, below which threads hardly pay; and below 1e6, which the last part may come near,
@@ -109,7 +109,8 @@ void gemm(const GemmArguments<T>& arguments, int num_threads) {
   // whole process while others wait without sleeping, which takes minutes where 64 threads call; and they compute in
   // whatever floating-point mode they were created.
   const int threads = threads_for(num_threads);
-  const std::int64_t units = (arguments.rows + part_unit - 1) / part_unit, parts = count_parts(arguments, units, threads);
+  const std::int64_t units = (arguments.rows + part_unit - 1) / part_unit;
+  const std::int64_t parts = count_parts(arguments, units, threads);
   parallel_for(threads, parts, [&](int, std::int64_t index) {
     const OneThread limit;
     const std::int64_t row = units * index / parts * part_unit;

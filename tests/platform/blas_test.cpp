@@ -136,7 +136,7 @@ TEST_CASE("gemm leaves the caller's OpenMP thread limit as it was") {
 
 #ifdef _OPENMP
 TEST_CASE_TEMPLATE("gemm: a row's bits depend neither on the threads nor on what OpenMP allows", T, float, double) {
-  constexpr std::int64_t m = 531, n = 260, k = 333;
+  constexpr std::int64_t m = 531, n = 101, k = 301;  // three parts
   Random random(1);
   std::vector<T> a(m * k), b(k * n), c(m * n);
   for (auto* matrix : {&a, &b}) {
@@ -162,7 +162,7 @@ TEST_CASE_TEMPLATE("gemm: a row's bits depend neither on the threads nor on what
     };
     const std::vector<T> expected = product(1, 1);
     for (const int allowed : {1, 8}) {
-      for (const int num_threads : {0, 2, 3, 8}) {
+      for (const int num_threads : {0, 2, 3}) {
         CAPTURE(allowed);
         CAPTURE(num_threads);
         const std::vector<T> result = product(allowed, num_threads);
