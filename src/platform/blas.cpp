@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cblas.h>
+#include <cmath>
 #include <initializer_list>
 #include <limits>
 #include <stdexcept>
@@ -40,9 +41,9 @@ class OneThread {
 /// kernels of Haswell and Zen compute those at the end of a part in another way.
 constexpr std::int64_t part_unit = 24;
 
-/// Least multiply-adds of a part, below which threads hardly pay; and below 1e6, which the last part may come near,
-/// OpenBLAS takes other kernels on SkylakeX.
-constexpr double part_products = 4e6;
+/// Every part has more multiply-adds than this: threads hardly pay below, and up to there OpenBLAS takes other kernels
+/// on SkylakeX.
+constexpr double part_products = 1e6;
 
 int threads_for(int num_threads) {
   // An OpenBLAS on pthreads has threads of its own, which take part in every call. One without threads may have been
@@ -61,9 +62,11 @@ int threads_for(int num_threads) {
 template <class T>
 std::int64_t count_parts(const GemmArguments<T>& arguments, std::int64_t units, int threads) {
   if (units == 0) return 0;
-  const double products = static_cast<double>(arguments.rows) * static_cast<double>(arguments.columns) *
-                          static_cast<double>(arguments.inner);
-  const auto worth = static_cast<std::int64_t>(std::min(products / part_products, static_cast<double>(units / 2)));
+  const double row_products = static_cast<double>(arguments.columns) * static_cast<double>(arguments.inner);
+  const double least_rows = std::floor(part_products / row_products) + 1;  // infinity where there are no products
+  const auto missing_rows = static_cast<double>(units * part_unit - arguments.rows);  // of the last part
+  const double least_units = std::ceil((least_rows + missing_rows) / static_cast<double>(part_unit));
+  const auto worth = static_cast<std::int64_t>(static_cast<double>(units) / least_units);
   // Strides within the limit bound columns and inner too; only the rows can be too many for one call.
   const std::int64_t most_units = max_leading_dimension() / part_unit;
   return std::max({std::int64_t{1}, std::min<std::int64_t>(threads, worth), (units + most_units - 1) / most_units});

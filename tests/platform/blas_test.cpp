@@ -136,37 +136,42 @@ TEST_CASE("gemm leaves the caller's OpenMP thread limit as it was") {
 
 #ifdef _OPENMP
 TEST_CASE_TEMPLATE("gemm: a row's bits depend neither on the threads nor on what OpenMP allows", T, float, double) {
-  constexpr std::int64_t m = 531, n = 101, k = 301;  // three parts
-  Random random(1);
-  std::vector<T> a(m * k), b(k * n), c(m * n);
-  for (auto* matrix : {&a, &b}) {
-    for (T& value : *matrix) value = static_cast<T>(random.normal());
-  }
-  const int before = omp_get_max_threads();
-  for (const bool b_transposed : {false, true}) {
-    const auto product = [&](int allowed, int num_threads) {
-      omp_set_num_threads(allowed);
-      gemm<T>({.rows = m,
-               .columns = n,
-               .inner = k,
-               .a = a.data(),
-               .a_stride = k,
-               .b = b.data(),
-               .b_stride = b_transposed ? k : n,
-               .b_transposed = b_transposed,
-               .c = c.data(),
-               .c_stride = n},
-              num_threads);
-      omp_set_num_threads(before);
-      return c;
-    };
-    const std::vector<T> expected = product(1, 1);
-    for (const int allowed : {1, 8}) {
-      for (const int num_threads : {0, 2, 3}) {
-        CAPTURE(allowed);
-        CAPTURE(num_threads);
-        const std::vector<T> result = product(allowed, num_threads);
-        CHECK(std::memcmp(result.data(), expected.data(), result.size() * sizeof(T)) == 0);
+  struct Sizes {
+    std::int64_t m, n, k;
+  };
+  for (const auto [m, n, k] : {Sizes{531, 101, 301}, Sizes{512, 64, 64}}) {  // many parts; two that are barely worth it
+    Random random(1);
+    const auto size = [](std::int64_t rows, std::int64_t columns) { return static_cast<std::size_t>(rows * columns); };
+    std::vector<T> a(size(m, k)), b(size(k, n)), c(size(m, n));
+    for (auto* matrix : {&a, &b}) {
+      for (T& value : *matrix) value = static_cast<T>(random.normal());
+    }
+    const int before = omp_get_max_threads();
+    for (const bool b_transposed : {false, true}) {
+      const auto product = [&, m = m, n = n, k = k](int allowed, int num_threads) {
+        omp_set_num_threads(allowed);
+        gemm<T>({.rows = m,
+                 .columns = n,
+                 .inner = k,
+                 .a = a.data(),
+                 .a_stride = k,
+                 .b = b.data(),
+                 .b_stride = b_transposed ? k : n,
+                 .b_transposed = b_transposed,
+                 .c = c.data(),
+                 .c_stride = n},
+                num_threads);
+        omp_set_num_threads(before);
+        return c;
+      };
+      const std::vector<T> expected = product(1, 1);
+      for (const int allowed : {1, 8}) {
+        for (const int num_threads : {0, 2, 3}) {
+          CAPTURE(allowed);
+          CAPTURE(num_threads);
+          const std::vector<T> result = product(allowed, num_threads);
+          CHECK(std::memcmp(result.data(), expected.data(), result.size() * sizeof(T)) == 0);
+        }
       }
     }
   }
