@@ -16,6 +16,9 @@ namespace {
 // weight_keys(v): keys of v row vectors whose exponentials are computed together.
 // `unrolled_columns`: columns of a score or panel tile in one turn of its loop. Four make a Zen 1 2.5 % faster in scores
 // (its predictor misses the end of a loop of 16 turns); sse2 there and avx512 on Emerald Rapids are as fast with one.
+// columns_together(v): columns of such a tile of v vectors whose vectors stay in registers while four rows at a time are
+// multiplied. A tile of one vector takes an operand from memory in every FMA; Emerald Rapids: 16 rows take 1.1 instead of
+// 1.3 times the time of their FMAs at their peak, tiles of more vectors as long as with one column or longer.
 // `registers`: how many vector registers there are.
 // `row_places`: from how many places at once decode reads rows. Several streams at once are 1.5 times as fast on a Zen 1
 // out of cache; avx512, measured with one and prefetches only, reads at the memory's speed as it is.
@@ -33,6 +36,7 @@ struct Isa {
   static constexpr int max_value_vectors = 6;
   static constexpr int row_places = 1;
   static constexpr int unrolled_columns = 1;
+  static constexpr int columns_together(int vectors) { return vectors == 1 ? 4 : 1; }
   static constexpr int weight_keys(int) { return 1; }
 };
 #elif defined(HEADWISE_KERNELS_AVX2)
@@ -49,6 +53,7 @@ struct Isa {
   static constexpr int max_value_vectors = 3;
   static constexpr int row_places = 4;
   static constexpr int unrolled_columns = 4;
+  static constexpr int columns_together(int) { return 1; }
   static constexpr int weight_keys(int vectors) { return 6 / vectors; }
 };
 #elif defined(HEADWISE_KERNELS_NEON64)
@@ -65,6 +70,7 @@ struct Isa {
   static constexpr int max_value_vectors = 4;
   static constexpr int row_places = 4;
   static constexpr int unrolled_columns = 1;
+  static constexpr int columns_together(int) { return 1; }
   static constexpr int weight_keys(int vectors) { return 4 / vectors; }
 };
 #elif defined(HEADWISE_KERNELS_SSE2)
@@ -81,6 +87,7 @@ struct Isa {
   static constexpr int max_value_vectors = 2;
   static constexpr int row_places = 4;
   static constexpr int unrolled_columns = 1;
+  static constexpr int columns_together(int) { return 1; }
   static constexpr int weight_keys(int vectors) { return vectors == 2 ? 2 : 4; }
 };
 #else
