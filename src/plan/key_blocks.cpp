@@ -1,7 +1,5 @@
 #include "plan/key_blocks.hpp"
 
-#include "plan/tile_plan.hpp"
-
 namespace headwise::detail {
 
 std::int64_t block_end(std::int64_t begin, std::int64_t end, int block_keys, int max_block_keys) {
@@ -30,18 +28,17 @@ KeySpan step_span(const RowLimits& limits, int lanes, int begin, int end) {
 
 }  // namespace
 
-int make_spans(const RowLimits& limits, int lanes, int keys, KeySpan* spans) {
+int make_limited_spans(const RowLimits& limits, int lanes, int keys, KeySpan* spans) {
   const int step = edge_step(lanes), vectors = static_cast<int>(vectors_for(limits.rows, lanes));
-  int begin = 0, end = keys, count = 0;  // of the keys between the steps
+  int count = 0;
   const auto add_steps = [&](int key, int last) {
     for (; key < last; key += step) spans[count++] = step_span(limits, lanes, key, std::min(key + step, last));
   };
-  if (limits.first_key != nullptr) {
-    const auto whole_steps = [step](int n) { return static_cast<int>(padded(n, step)); };
-    begin = whole_steps(limits.first_key[limits.rows - 1]);
-    end = keys - whole_steps(keys - limits.last_key[0]);
-    if (end <= begin) begin = end = keys;
-  }
+  // The keys between the steps.
+  const auto whole_steps = [step](int n) { return static_cast<int>(padded(n, step)); };
+  int begin = whole_steps(limits.first_key[limits.rows - 1]);
+  int end = keys - whole_steps(keys - limits.last_key[0]);
+  if (end <= begin) begin = end = keys;
   add_steps(0, begin);
   if (begin < end) {
     spans[count++] = {.first_key = begin, .keys = end - begin, .first_vector = 0, .vectors = vectors, .masked = false};

@@ -7,6 +7,7 @@
 
 #include "headwise/attention.hpp"
 #include "kernels/kernel_table.hpp"
+#include "plan/tile_plan.hpp"
 
 namespace headwise::detail {
 
@@ -64,6 +65,17 @@ struct RowLimits {
 /// Cuts the `keys` keys of a block into spans, in steps where rows begin or end inside it, which leave out the row
 /// vectors that attend none of their keys. Steps are whole, counted from the ends of the block inwards: short ones
 /// leave register tiles with too few sums to keep the multipliers busy. Returns the number of spans.
-int make_spans(const RowLimits& limits, int lanes, int keys, KeySpan* spans);
+int make_limited_spans(const RowLimits& limits, int lanes, int keys, KeySpan* spans);
+
+/// The same where there may be no limits: one span then.
+inline int make_spans(const RowLimits& limits, int lanes, int keys, KeySpan* spans) {
+  if (limits.first_key != nullptr) return make_limited_spans(limits, lanes, keys, spans);
+  spans[0] = {.first_key = 0,
+              .keys = keys,
+              .first_vector = 0,
+              .vectors = static_cast<int>(vectors_for(limits.rows, lanes)),
+              .masked = false};
+  return 1;
+}
 
 }  // namespace headwise::detail
