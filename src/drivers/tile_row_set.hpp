@@ -71,16 +71,18 @@ class TileRowSet {
     const auto keys = static_cast<int>(block.end - block.begin);
     const KeyBounds bounds = call_.bounds(sequence_, first_query_);
     const int begin = distance_to(bounds.begin, block.begin), end = distance_to(bounds.end, block.begin);
-    const auto set = [&](int r, int query) {
-      first_key[r] = std::max(0, std::min(begin + query, keys));
-      last_key[r] = std::max(0, std::min(end + query, keys));
+    const auto set = [=](int r, int query) {
+      first_key[r] = std::clamp(begin + query, 0, keys);
+      last_key[r] = std::clamp(end + query, 0, keys);
     };
+    const int count = rows_;
     if (group_ == 1) {
-      for (int r = 0; r < rows_; ++r) set(r, r);
+      for (int r = 0; r < count; ++r) set(r, r);
     } else {
       int query = 0;
-      for (std::int64_t r = 0, head = first_group_head_; r < rows_; ++r) {
-        set(static_cast<int>(r), query);
+      std::int64_t head = first_group_head_;
+      for (int r = 0; r < count; ++r) {
+        set(r, query);
         if (++head == group_) head = 0, ++query;
       }
     }

@@ -115,21 +115,31 @@ HEADWISE_INLINE T add_products_with_zero(const T* rows, std::int64_t row_stride,
   return rest;
 }
 
-template <class T>
-bool all_finite(const T* rows, std::int64_t row_stride, int count, int features) {
-  constexpr int width = 4, together = 2;
-  Vector<T> sum[together * width];
-  static_for<together * width>([&](auto i) __attribute__((always_inline)) { sum[i] = Vector<T>(T(0)); });
+/// Of rows that have `Width` vectors, or less than twice as many.
+template <class T, int Width>
+[[gnu::noinline]] bool all_finite_in(const T* rows, std::int64_t row_stride, int count, int features) {
+  constexpr int sums = 8, together = sums / Width;
+  Vector<T> sum[sums];
+  static_for<sums>([&](auto i) __attribute__((always_inline)) { sum[i] = Vector<T>(T(0)); });
   T rest = T(0);
   int r = 0;
   for (; r + together <= count; r += together, rows += together * row_stride) {
-    rest += add_products_with_zero<T, together, width>(rows, row_stride, features, sum);
+    rest += add_products_with_zero<T, together, Width>(rows, row_stride, features, sum);
   }
-  Vector<T> last[width];
-  static_for<width>([&](auto i) __attribute__((always_inline)) { last[i] = sum[i] + sum[width + i]; });
-  if (r < count) rest += add_products_with_zero<T, 1, width>(rows, row_stride, features, last);
-  const Vector<T> all = (last[0] + last[1]) + (last[2] + last[3]);
-  return reduce(all, [](T a, T b) { return a + b; }) + rest == T(0);
+  for (; r < count; ++r, rows += row_stride) {
+    Vector<T> last[1] = {sum[0]};
+    rest += add_products_with_zero<T, 1, 1>(rows, row_stride, features, last);
+    sum[0] = last[0];
+  }
+  static_for<sums - 1>([&](auto i) __attribute__((always_inline)) { sum[0] += sum[i + 1]; });
+  return reduce(sum[0], [](T a, T b) { return a + b; }) + rest == T(0);
+}
+
+template <class T>
+bool all_finite(const T* rows, std::int64_t row_stride, int count, int features) {
+  if (features >= 4 * lanes<T>) return all_finite_in<T, 4>(rows, row_stride, count, features);
+  if (features >= 2 * lanes<T>) return all_finite_in<T, 2>(rows, row_stride, count, features);
+  return all_finite_in<T, 1>(rows, row_stride, count, features);
 }
 
 }  // namespace
