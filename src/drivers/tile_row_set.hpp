@@ -41,7 +41,8 @@ class TileRowSet {
   template <class U>
   void locate_rows(U* first, std::int64_t head_stride, std::int64_t query_stride, U** rows) const {
     if (group_ == 1) {
-      for (int r = 0, count = rows_; r < count; ++r) rows[r] = first + r * query_stride;
+#pragma GCC unroll 4
+      for (U** const end = rows + rows_; rows < end; first += query_stride) *rows++ = first;
       return;
     }
     std::int64_t head = first_group_head_, offset = 0;
