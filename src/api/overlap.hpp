@@ -49,6 +49,43 @@ struct AddressRange {
 /// 64-bit addresses or span 2^63 bytes or more.
 std::optional<AddressRange> address_range(const ElementView& view);
 
+/// The same at a glance: nothing also where a stride is negative, there is no element, the pointer is null or not aligned,
+/// or a number is large enough to need care. It takes a tenth of the time of all that is asked of a view.
+template <class T, int Rank>
+std::optional<AddressRange> plain_address_range(const TensorView<T, Rank>& view) {
+  constexpr std::int64_t large = std::int64_t{1} << 56;
+  const auto address = reinterpret_cast<std::uintptr_t>(view.data);
+  if (address == 0 || address % sizeof(T) != 0 || address > UINT64_MAX / 2) return std::nullopt;
+  std::int64_t reach = 0, count = 1;  // in elements
+  for (std::size_t axis = 0; axis < Rank; ++axis) {
+    const std::int64_t extent = view.extents[axis];
+    std::int64_t distance;
+    if (extent < 1 || __builtin_mul_overflow(view.strides[axis], extent - 1, &distance) || distance < 0 ||
+        __builtin_add_overflow(reach, distance, &reach) || __builtin_mul_overflow(count, extent, &count)) {
+      return std::nullopt;
+    }
+  }
+  if (reach > large || count > large) return std::nullopt;
+  return AddressRange{address, address + static_cast<std::uint64_t>(reach + 1) * sizeof(T) - 1};
+}
+
+/// Whether it is plain that elements of a view that has a plain address range lie apart: each axis steps over all that
+/// the axes inside it reach, from the last to the first or, of heads beside each other in a token, with those two swapped.
+template <class T, int Rank>
+bool plainly_apart(const TensorView<T, Rank>& view) {
+  const auto nests = [&view](std::size_t swapped, std::size_t with) {
+    std::int64_t reach = 0;
+    for (std::size_t i = Rank; i-- > 0;) {
+      const std::size_t axis = i == swapped ? with : i == with ? swapped : i;
+      if (view.extents[axis] == 1) continue;
+      if (view.strides[axis] <= reach) return false;
+      reach += view.strides[axis] * (view.extents[axis] - 1);
+    }
+    return true;
+  };
+  return nests(0, 0) || (Rank == 4 && nests(1, 2));
+}
+
 /// Whether an element of `a` shares a byte with an element of `b`. A search that exceeds its budget counts as shared,
 /// and so does a view without an address range.
 bool shares_element(const ElementView& a, const ElementView& b);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -88,7 +89,12 @@ class MemoryCheck {
 
   template <class T, int Rank>
   void add_output(const ArgumentName& name, const TensorView<T, Rank>& view) {
-    add_output(name, element_view(view));
+    const auto range = plain_address_range(view);
+    if (range && plainly_apart(view) && lies_apart(*range)) {
+      keep({name, element_view(view), *range});
+    } else {
+      add_output(name, element_view(view));
+    }
   }
   template <class T, int Rank>
   void add_output(const ArgumentName& name, const std::optional<TensorView<T, Rank>>& view) {
@@ -96,7 +102,8 @@ class MemoryCheck {
   }
   template <class T, int Rank>
   void add_input(const ArgumentName& name, const TensorView<T, Rank>& view) const {
-    add_input(name, element_view(view));
+    const auto range = plain_address_range(view);
+    if (!range || !lies_apart(*range)) add_input(name, element_view(view));
   }
   template <class T, int Rank>
   void add_input(const ArgumentName& name, const std::optional<TensorView<T, Rank>>& view) const {
@@ -109,16 +116,28 @@ class MemoryCheck {
 
  private:
   struct Output {
-    ArgumentName name = "";
+    ArgumentName name;
     ElementView view;
     AddressRange range;
   };
 
+  bool lies_apart(const AddressRange& range) const {
+    for (std::size_t i = 0; i < count_; ++i) {
+      if (outputs_[i]->range.overlaps(range)) return false;
+    }
+    return true;
+  }
+
+  void keep(const Output& output) {
+    assert(count_ < outputs_.size());
+    outputs_[count_++] = output;
+  }
+
   void expect_apart(const Output& output, const ArgumentName& name, const ElementView& view,
                     const AddressRange& range) const;
 
-  std::array<Output, 5> outputs_;  // as many as attention has
-  std::size_t count_ = 0;          // of outputs with elements
+  std::array<std::optional<Output>, 5> outputs_;  // as many as attention has; clearing them would take long
+  std::size_t count_ = 0;                         // of outputs with elements
 };
 
 }  // namespace headwise::detail

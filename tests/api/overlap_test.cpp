@@ -14,8 +14,11 @@ namespace headwise::test {
 namespace {
 
 using detail::address_range;
+using detail::element_view;
 using detail::elements_coincide;
 using detail::ElementView;
+using detail::plain_address_range;
+using detail::plainly_apart;
 using detail::shares_element;
 
 constexpr std::int64_t kHighest = std::numeric_limits<std::int64_t>::max();
@@ -175,6 +178,53 @@ TEST_CASE("address_range is exact and refuses what 64-bit addresses cannot hold"
   CHECK_FALSE(fits(0, 2, kHighest));
   CHECK_FALSE(fits(0, kHighest, kHighest));
   CHECK_FALSE(fits(top, kHighest, kLowest));
+}
+
+TEST_CASE("what is plain at a glance is what a closer look finds") {
+  RandomViews random;
+  int plain = 0, apart = 0, coinciding = 0;
+  for (int repeat = 0; repeat < 20'000; ++repeat) {
+    const ElementView any = random.small();
+    TensorView<const float, 4> view{reinterpret_cast<const float*>(any.address), any.extents, any.strides};
+    const auto range = plain_address_range(view);
+    if (!range) continue;
+    const ElementView exact = element_view(view);
+    INFO(description(exact));
+    REQUIRE(!exact.empty());
+    REQUIRE(exact.address % sizeof(float) == 0);
+    REQUIRE(address_range(exact));
+    REQUIRE(range->first == address_range(exact)->first);
+    REQUIRE(range->last == address_range(exact)->last);
+    const bool coincide = elements_coincide_by_enumeration(exact);
+    if (plainly_apart(view)) REQUIRE(!coincide);
+    plain += 1, coinciding += coincide, apart += plainly_apart(view);
+  }
+  CHECK(plain > 500);
+  CHECK(apart > 50);
+  CHECK(coinciding > 50);
+
+  // Dense heads one after another, side by side in a token, and broadcast.
+  alignas(float) const std::byte memory[4]{};
+  const auto* const first = reinterpret_cast<const float*>(memory);
+  CHECK(plainly_apart(TensorView<const float, 4>{first, {2, 8, 16, 64}, {8192, 1024, 64, 1}}));
+  CHECK(plainly_apart(TensorView<const float, 4>{first, {2, 8, 16, 64}, {8192, 64, 512, 1}}));
+  CHECK_FALSE(plainly_apart(TensorView<const float, 4>{first, {2, 8, 16, 64}, {8192, 64, 511, 1}}));
+  CHECK_FALSE(plainly_apart(TensorView<const float, 4>{first, {2, 8, 16, 64}, {8192, 0, 64, 1}}));
+}
+
+TEST_CASE("numbers that need care are not plain") {
+  const float element = 0;
+  constexpr std::int64_t numbers[] = {kLowest, kLowest + 1, -1, 0, 1, 2, kHighest - 1, kHighest};
+  for (const std::int64_t extent : numbers) {
+    for (const std::int64_t stride : numbers) {
+      const TensorView<const float, 3> view{&element, {extent, 2, extent}, {stride, 1, stride}};
+      const bool small = extent == 1 || (extent == 2 && stride >= 0 && stride <= 2);
+      CHECK(plain_address_range(view).has_value() == small);
+    }
+  }
+  CHECK_FALSE(plain_address_range(TensorView<const float, 1>{nullptr, {2}, {1}}));
+  CHECK_FALSE(plain_address_range(TensorView<const float, 1>{reinterpret_cast<const float*>(4099), {2}, {1}}));
+  CHECK_FALSE(plain_address_range(TensorView<const float, 1>{reinterpret_cast<const float*>(kLowest), {2}, {1}}));
 }
 
 TEST_CASE("absurd views are refused without undefined behaviour") {
