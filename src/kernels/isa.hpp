@@ -36,8 +36,8 @@ struct Isa {
   static constexpr int max_value_vectors = 6;
   static constexpr int row_places = 1;
   static constexpr int unrolled_columns = 1;
-  static constexpr int columns_together(int vectors) { return vectors == 1 ? 4 : 1; }
   static constexpr int weight_keys(int) { return 1; }
+  static constexpr int columns_together(int vectors) { return vectors == 1 ? 4 : 1; }
 };
 #elif defined(HEADWISE_KERNELS_AVX2)
 struct Isa {
@@ -53,8 +53,8 @@ struct Isa {
   static constexpr int max_value_vectors = 3;
   static constexpr int row_places = 4;
   static constexpr int unrolled_columns = 4;
-  static constexpr int columns_together(int) { return 1; }
   static constexpr int weight_keys(int vectors) { return 6 / vectors; }
+  static constexpr int columns_together(int) { return 1; }
 };
 #elif defined(HEADWISE_KERNELS_NEON64)
 struct Isa {
@@ -70,8 +70,8 @@ struct Isa {
   static constexpr int max_value_vectors = 4;
   static constexpr int row_places = 4;
   static constexpr int unrolled_columns = 1;
-  static constexpr int columns_together(int) { return 1; }
   static constexpr int weight_keys(int vectors) { return 4 / vectors; }
+  static constexpr int columns_together(int) { return 1; }
 };
 #elif defined(HEADWISE_KERNELS_SSE2)
 struct Isa {
@@ -87,8 +87,8 @@ struct Isa {
   static constexpr int max_value_vectors = 2;
   static constexpr int row_places = 4;
   static constexpr int unrolled_columns = 1;
-  static constexpr int columns_together(int) { return 1; }
   static constexpr int weight_keys(int vectors) { return vectors == 2 ? 2 : 4; }
+  static constexpr int columns_together(int) { return 1; }
 };
 #else
 #error "compile this file once per instruction set with one of the HEADWISE_KERNELS_* macros"
