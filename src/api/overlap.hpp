@@ -50,7 +50,7 @@ struct AddressRange {
 std::optional<AddressRange> address_range(const ElementView& view);
 
 /// The same at a glance: nothing also where a stride is negative, there is no element, the pointer is null or not aligned,
-/// or a number is large enough to need care. It takes a tenth of the time of all that is asked of a view.
+/// or a number is large enough to need care. Most calls give nothing else, and of short ones the checks are a tenth.
 template <class T, int Rank>
 std::optional<AddressRange> plain_address_range(const TensorView<T, Rank>& view) {
   constexpr std::int64_t large = std::int64_t{1} << 56;

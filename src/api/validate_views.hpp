@@ -116,14 +116,14 @@ class MemoryCheck {
 
  private:
   struct Output {
-    ArgumentName name;
+    ArgumentName name = "";
     ElementView view;
     AddressRange range;
   };
 
   bool lies_apart(const AddressRange& range) const {
     for (std::size_t i = 0; i < count_; ++i) {
-      if (outputs_[i]->range.overlaps(range)) return false;
+      if (outputs_[i].range.overlaps(range)) return false;
     }
     return true;
   }
@@ -136,8 +136,8 @@ class MemoryCheck {
   void expect_apart(const Output& output, const ArgumentName& name, const ElementView& view,
                     const AddressRange& range) const;
 
-  std::array<std::optional<Output>, 5> outputs_;  // as many as attention has; clearing them would take long
-  std::size_t count_ = 0;                         // of outputs with elements
+  std::array<Output, 5> outputs_;  // as many as attention has
+  std::size_t count_ = 0;          // of outputs with elements
 };
 
 }  // namespace headwise::detail
