@@ -51,12 +51,12 @@ class DecodeSteps {
   /// After the chunks are merged.
   T inverse_sum(int r) const { return partials_.sum[r] == T(0) ? T(0) : T(1) / partials_.sum[r]; }
 
-  /// Calls f(step, piece) for steps of keys that lie in one piece of memory. Where a window begins they begin at a whole
-  /// vector and end at multiples of step_keys, because a row sums its weights lane by lane and step by step, and its bits
-  /// must not depend on the windows of other rows.
+  /// Calls f(step, piece) for steps of keys that lie in one piece of memory. Where a window begins they begin at a multiple
+  /// of row_sum_keys, thus at a whole vector, and end at multiples of step_keys: a row sums its weights lane by lane and
+  /// its values by so many keys, and its bits must not depend on the windows of other rows.
   template <class Function>
   void for_steps(KeyRange range, Function&& function) const {
-    for (std::int64_t position = range.begin & -std::int64_t{kernels_.lanes}; position < range.end;) {
+    for (std::int64_t position = range.begin & -std::int64_t{row_sum_keys}; position < range.end;) {
       const KeyPiece<KV> piece = call_.piece(sequence_, kv_head_, position);
       const std::int64_t next = (piece.begin / step_keys + 1) * step_keys;
       const KeyRange step{piece.begin, std::min({next, piece.end, range.end})};

@@ -87,30 +87,9 @@ class DecodeSweep : private DecodeSteps<T, KV> {
                                static_cast<int>(buffers_.range[r].end), keys, partials_.reference + first + r,
                                partials_.sum + first + r, careful);
     }
-    T* accumulator = partials_.accumulator + first * sizes_.value_stride;
-    if (careful) return add_values_carefully(keys, value, accumulator);
-    kernels_.row_values(buffers_.scores, step_keys, rows_, buffers_.factor, value, keys,
-                        sizes_.value_vectors, accumulator, sizes_.value_stride);
-  }
-
-  /// Row by row, over the stretches of keys that the row attends (the others have weight −0).
-  void add_values_carefully(int keys, const Rows<KV>& value, T* accumulators) const {
-    constexpr T one = T(1);
-    for (int r = 0; r < rows_; ++r) {
-      const T* weights = buffers_.scores + r * step_keys;
-      T* accumulator = accumulators + r * sizes_.value_stride;
-      const auto add = [&](int begin, int end, const T* factor) {
-        kernels_.row_values(weights + begin, step_keys, 1, factor, {value.data + begin * value.stride, value.stride},
-                            end - begin, sizes_.value_vectors, accumulator, sizes_.value_stride);
-      };
-      add(0, 0, buffers_.factor + r);
-      for (int begin = 0; begin < keys;) {
-        int end = begin;
-        while (end < keys && !std::signbit(weights[end])) ++end;
-        if (end > begin) add(begin, end, &one);
-        begin = end + 1;
-      }
-    }
+    (careful ? kernels_.row_values_careful : kernels_.row_values)(
+        buffers_.scores, step_keys, rows_, buffers_.factor, value, keys, sizes_.value_vectors,
+        partials_.accumulator + first * sizes_.value_stride, sizes_.value_stride);
   }
 };
 

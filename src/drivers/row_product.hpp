@@ -15,16 +15,15 @@
 
 namespace headwise::detail {
 
-/// Left rows one after the other, a factor of 1 for each, and the columns that each thread computes.
+/// Left rows one after the other, and the columns that each thread computes.
 template <class T>
 struct RowProductMemory {
   RowProductMemory(Carver carver, std::int64_t rows, std::int64_t inner, std::int64_t columns, int threads)
       : left(carver.take<T>(static_cast<std::size_t>(rows * inner))),
-        ones(carver.take<T>(static_cast<std::size_t>(rows))),
         sums(carver.take<T>(static_cast<std::size_t>(rows * columns * threads))),
         bytes(carver.used()) {}
 
-  T *left, *ones, *sums;
+  T *left, *sums;
   std::size_t bytes;
 };
 
@@ -48,7 +47,6 @@ void multiply_by_rows(const GemmArguments<T>& product, std::span<const T> bias, 
   const RowProductMemory<T> buffers(Carver(memory), rows, inner, task_columns, most_threads);
   const int threads = product_threads(rows, product.columns, inner, most_threads);
   for (int r = 0; r < rows; ++r) std::copy_n(product.a + r * product.a_stride, inner, buffers.left + r * product.inner);
-  std::fill_n(buffers.ones, rows, T(1));
   parallel_for(threads, parts_of(product.columns, task_columns), [&](int thread, std::int64_t task) {
     const std::int64_t first = task * task_columns, columns = std::min(task_columns, product.columns - first);
     const auto width = static_cast<int>(task_columns);
@@ -65,7 +63,7 @@ void multiply_by_rows(const GemmArguments<T>& product, std::span<const T> bias, 
       }
     }
     if (!product.b_transposed) {
-      kernels.row_values(buffers.left, inner, rows, buffers.ones, {product.b + first, product.b_stride}, inner,
+      kernels.row_values(buffers.left, inner, rows, nullptr, {product.b + first, product.b_stride}, inner,
                          static_cast<int>(columns) / kernels.lanes, sums, width);
     }
     for (int r = 0; r < rows; ++r) {

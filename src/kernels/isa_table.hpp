@@ -44,6 +44,7 @@ constexpr KernelTable<T, T> make_table() {
           .row_softmax = row_softmax<T>,
           .row_weights = row_weights<T>,
           .row_values = row_values<T>,
+          .row_values_careful = row_values_careful<T>,
           .merge_parts = merge_parts<T>};
 }
 

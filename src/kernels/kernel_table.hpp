@@ -94,6 +94,11 @@ struct Rows {
   std::int64_t stride;
 };
 
+/// Weighted sums of rows: so many are summed on their own, then added to the rest. Sums of equal numbers, whose roundings
+/// all point the same way, stay exact to some units that way, where one sum of 500 is off by 40. Steps of a sweep begin
+/// and end at multiples of it, so that bits do not depend on where a sweep begins.
+constexpr int row_sum_keys = 16;
+
 /// Per-row state of the online softmax, one lane per row, tile_rows each.
 template <class T>
 struct RowState {
@@ -267,9 +272,14 @@ struct KernelTable {
   /// elsewhere.
   void (*row_weights)(T* scores, int begin, int end, int keys, T reference, T inverse);
 
-  /// accumulator[q] = accumulator[q] · factor[q] + Σ_j weights[q][j] · value[j].
+  /// accumulator[q] = accumulator[q] · factor[q] + Σ_j weights[q][j] · value[j], a sum of its own for each row_sum_keys;
+  /// without factors one sum goes on from the accumulator, in the order of j.
   void (*row_values)(const T* weights, int weight_stride, int queries, const T* factor, Rows<KV> value, int keys,
                      int feature_vectors, T* accumulator, int accumulator_stride);
+
+  /// The same, with factors and for one key or more, where a value may not be finite: keys whose weight is −0 are not touched.
+  void (*row_values_careful)(const T* weights, int weight_stride, int queries, const T* factor, Rows<KV> value, int keys,
+                             int feature_vectors, T* accumulator, int accumulator_stride);
 
   /// Turns `parts` partial results of one row over disjoint keys into one: part p at references[p · part_stride],
   /// sums[p · part_stride], accumulators[p · accumulator_stride]; merged into the first one, in order.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/exp2.hpp"
 #include "kernels/kernel_table.hpp"
@@ -20,7 +21,7 @@ constexpr int far_bytes = 8192;
 
 /// Keys that all queries use before the next keys are read: few enough to stay in the first level, enough to pay for
 /// loading and storing the accumulators.
-constexpr int shared_keys = 16;
+constexpr int shared_keys = row_sum_keys;
 
 /// Prefetches what lies as far behind each row as the distances say.
 template <class T>
@@ -199,15 +200,28 @@ void row_weights(T* scores, int begin, int end, int keys, T reference, T inverse
   }
 }
 
+/// What becomes of the sum over a few keys.
+enum class KeySum {
+  starts,    ///< from 0, and joins what was accumulated before
+  continues  ///< what was accumulated before
+};
+
+/// accumulator · factor + sum; without a factor it is 1.
+template <class T>
+HEADWISE_INLINE void accumulate(T* accumulator, const T* factor, Vector<T> sum) {
+  const Vector<T> before = load(accumulator);
+  store(accumulator, factor == nullptr ? before + sum : fma(before, Vector<T>(*factor), sum));
+}
+
 /// `Vectors` feature vectors of `Queries` rows at once, over a few keys.
 template <class T, int Queries, int Vectors>
-[[gnu::noinline]] void row_values_tile(const T* weights, int weight_stride, const T* factor, Rows<T> value, int keys,
-                                       RowPrefetch<T> prefetch, T* accumulator, int accumulator_stride) {
+[[gnu::noinline]] void row_values_tile(const T* weights, int weight_stride, KeySum kind, const T* factor, Rows<T> value,
+                                       int keys, RowPrefetch<T> prefetch, T* accumulator, int accumulator_stride) {
   Vector<T> sum[Queries][Vectors];
   static_for<Queries>([&](auto q) __attribute__((always_inline)) {
     static_for<Vectors>([&](auto f) __attribute__((always_inline)) {
-      sum[q][f] = load(accumulator + q * accumulator_stride + f * lanes<T>);
-      if (factor != nullptr) sum[q][f] *= Vector<T>(factor[q]);
+      sum[q][f] = Vector<T>(T(0));
+      if (kind == KeySum::continues) sum[q][f] = load(accumulator + q * accumulator_stride + f * lanes<T>);
     });
   });
   const T* row = value.data;
@@ -222,22 +236,27 @@ template <class T, int Queries, int Vectors>
   }
   static_for<Queries>([&](auto q) __attribute__((always_inline)) {
     static_for<Vectors>([&](auto f) __attribute__((always_inline)) {
-      store(accumulator + q * accumulator_stride + f * lanes<T>, sum[q][f]);
+      T* const target = accumulator + q * accumulator_stride + f * lanes<T>;
+      if (kind == KeySum::continues) {
+        store(target, sum[q][f]);
+      } else {
+        accumulate(target, factor == nullptr ? nullptr : factor + q, sum[q][f]);
+      }
     });
   });
 }
 
 /// All feature vectors of `Queries` rows, `Vectors` at a time, then half as many …
 template <class T, int Queries, int Vectors>
-HEADWISE_INLINE void row_values_of(const T* weights, int weight_stride, const T* factor, Rows<T> value, int keys,
-                                   int features, const RowPrefetch<T>& prefetch, T* accumulator,
+HEADWISE_INLINE void row_values_of(const T* weights, int weight_stride, KeySum kind, const T* factor, Rows<T> value,
+                                   int keys, int features, const RowPrefetch<T>& prefetch, T* accumulator,
                                    int accumulator_stride, int offset = 0) {
   for (; offset + Vectors * lanes<T> <= features; offset += Vectors * lanes<T>) {
-    row_values_tile<T, Queries, Vectors>(weights, weight_stride, factor, {value.data + offset, value.stride}, keys,
+    row_values_tile<T, Queries, Vectors>(weights, weight_stride, kind, factor, {value.data + offset, value.stride}, keys,
                                          prefetch, accumulator + offset, accumulator_stride);
   }
   if constexpr (Vectors > 1) {
-    row_values_of<T, Queries, Vectors / 2>(weights, weight_stride, factor, value, keys, features, prefetch,
+    row_values_of<T, Queries, Vectors / 2>(weights, weight_stride, kind, factor, value, keys, features, prefetch,
                                            accumulator, accumulator_stride, offset);
   }
 }
@@ -246,6 +265,7 @@ template <class T>
 void row_values(const T* weights, int weight_stride, int queries, const T* factor, Rows<T> value, int keys,
                 int feature_vectors, T* accumulator, int accumulator_stride) {
   const int features = feature_vectors * lanes<T>;
+  const KeySum kind = factor == nullptr ? KeySum::continues : KeySum::starts;
   const RowPrefetch<T> prefetch(value.stride, features);
   // Three and more queries compute for longer than that.
   constexpr int read_rows = 64;
@@ -257,13 +277,32 @@ void row_values(const T* weights, int weight_stride, int queries, const T* facto
     }
     for_query_groups<4>(queries, [&](int first, auto count) {
       constexpr int vectors = std::min(8, Isa::registers / 2 / count);
-      row_values_of<T, count, vectors>(weights + first * weight_stride + j, weight_stride,
-                                       j == 0 ? factor + first : nullptr, {value.data + j * value.stride, value.stride},
-                                       std::min(shared_keys, keys - j), features, prefetch,
-                                       accumulator + first * accumulator_stride, accumulator_stride);
+      row_values_of<T, count, vectors>(weights + first * weight_stride + j, weight_stride, kind,
+                                       j == 0 && factor != nullptr ? factor + first : nullptr,
+                                       {value.data + j * value.stride, value.stride}, std::min(shared_keys, keys - j),
+                                       features, prefetch, accumulator + first * accumulator_stride, accumulator_stride);
     });
     j += shared_keys;
   } while (j < keys);
+}
+
+/// Rare: see values_careful.
+template <class T>
+void row_values_careful(const T* weights, int weight_stride, int queries, const T* factor, Rows<T> value, int keys,
+                        int feature_vectors, T* accumulator, int accumulator_stride) {
+  for (int q = 0; q < queries; ++q) {
+    for (int f = 0; f < feature_vectors; ++f) {
+      for (int begin = 0; begin < keys; begin += shared_keys) {
+        Vector<T> sum(T(0));
+        for (int j = begin; j < std::min(begin + shared_keys, keys); ++j) {
+          const T weight = weights[q * weight_stride + j];
+          if (std::signbit(weight)) continue;
+          sum = fma(Vector<T>(weight), load(value.data + j * value.stride + f * lanes<T>), sum);
+        }
+        accumulate(accumulator + q * accumulator_stride + f * lanes<T>, begin == 0 ? factor + q : nullptr, sum);
+      }
+    }
+  }
 }
 
 template <class T>

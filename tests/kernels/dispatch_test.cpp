@@ -16,6 +16,7 @@ void check_table(const detail::InstructionSet& isa) {
   CHECK(table.isa == isa.name);
   CHECK(table.lanes * static_cast<int>(sizeof(T)) >= 16);
   CHECK((table.lanes & (table.lanes - 1)) == 0);
+  CHECK(detail::row_sum_keys % table.lanes == 0);
   CHECK(table.tile_rows % table.lanes == 0);
   CHECK(table.tile_rows >= table.lanes);
   CHECK(table.block_keys > 0);
@@ -26,7 +27,8 @@ void check_table(const detail::InstructionSet& isa) {
         table.values != nullptr, table.values_careful != nullptr, table.all_finite != nullptr,
         table.store_scores != nullptr, table.add_weights != nullptr, table.weigh_row != nullptr,
         table.row_scores != nullptr, table.row_adjust != nullptr, table.row_softmax != nullptr,
-        table.row_weights != nullptr, table.row_values != nullptr, table.merge_parts != nullptr}) {
+        table.row_weights != nullptr, table.row_values != nullptr, table.row_values_careful != nullptr,
+        table.merge_parts != nullptr}) {
     CHECK(present);
   }
 }

@@ -10,17 +10,24 @@
 namespace headwise::test {
 namespace {
 
+template <class T>
+std::vector<T> normal(Random& random, int count) {
+  std::vector<T> numbers(static_cast<std::size_t>(count));
+  for (T& number : numbers) number = static_cast<T>(random.normal());
+  return numbers;
+}
+
 TEST_CASE_TEMPLATE("row_values: every number of queries and feature vectors; rows are independent", T, float, double) {
   using Real = Wide<T>;
   Random random(61);
-  constexpr int most_queries = 9, most_vectors = 17, weight_stride = 64;
+  constexpr int most_queries = 9, most_vectors = 17, weight_stride = 150;
   for (int vectors = 1; vectors <= most_vectors; vectors += reduced_grid() ? 4 : 1) {
     const int features = vectors * kernels<T>().lanes, accumulator_stride = features + 2;
     const GuardedBuffer<T> factor(most_queries, Placement::before_guard);
     const GuardedBuffer<T> before(most_queries * accumulator_stride, Placement::before_guard);
     fill_normal(random, factor);
     fill_normal(random, before);
-    for (const int keys : {0, 1, 2, 7, 17, 64}) {
+    for (const int keys : {0, 1, 2, 7, 17, 64, 150}) {
       const GuardedBuffer<T> weights((most_queries - 1) * weight_stride + keys, Placement::before_guard);
       const GuardedBuffer<T> value(std::int64_t{keys} * features, Placement::before_guard);
       fill_normal(random, weights);
@@ -41,7 +48,8 @@ TEST_CASE_TEMPLATE("row_values: every number of queries and feature vectors; row
             exact += product;
             magnitude += std::abs(product);
           }
-          error.add<Real>(sum[f], exact, rounding_unit<T> * static_cast<Real>(keys + 2) * magnitude);
+          const int roundings = std::min(keys, detail::row_sum_keys) + keys / detail::row_sum_keys + 2;
+          error.add<Real>(sum[f], exact, rounding_unit<T> * static_cast<Real>(roundings) * magnitude);
         }
       }
       CAPTURE(vectors);
@@ -85,6 +93,70 @@ TEST_CASE_TEMPLATE("row_values: zero and negative strides of the values", T, flo
   CHECK(same_bits(run(weights, {value.data() + (keys - 1) * features, -features}),
                   run(weights, {turned.data(), features})));
   CHECK(same_bits(run(weights, {value.data(), 0}), run(weights, {equal.data(), features})));
+}
+
+TEST_CASE_TEMPLATE("row_values: without factors one sum goes on from the accumulator, key by key", T, float, double) {
+  Random random(65);
+  constexpr int keys = 40, queries = 3, vectors = 3;
+  const int features = vectors * kernels<T>().lanes;
+  const std::vector<T> weights = normal<T>(random, queries * keys), value = normal<T>(random, keys * features);
+  std::vector<T> at_once = normal<T>(random, queries * features), one_by_one = at_once;
+  const auto add = [&](int first, int count, T* sums) {
+    kernels<T>().row_values(weights.data() + first, keys, queries, nullptr, {value.data() + first * features, features},
+                            count, vectors, sums, features);
+  };
+  add(0, keys, at_once.data());
+  for (int j = 0; j < keys; ++j) add(j, 1, one_by_one.data());
+  CHECK(same_bits(at_once, one_by_one));
+}
+
+/// Positive weights of 3 rows × 40 keys, values, and what was accumulated before.
+template <class T>
+struct WeightedRows {
+  WeightedRows() {
+    for (T& weight : weights) weight = std::abs(weight);
+  }
+
+  template <class Kernel>
+  std::vector<T> sums(Kernel kernel) const {
+    std::vector<T> result = before;
+    kernel(weights.data(), keys, rows, factor.data(), {value.data(), features}, keys, vectors, result.data(), features);
+    return result;
+  }
+
+  static constexpr int rows = 3, keys = 40, vectors = 3;
+  const int features = vectors * kernels<T>().lanes;
+  Random random{64};
+  std::vector<T> weights = normal<T>(random, rows * keys), value = normal<T>(random, keys * features);
+  std::vector<T> before = normal<T>(random, rows * features);
+  std::vector<T> factor{T(1), T(0.37), T(0)};
+};
+
+TEST_CASE_TEMPLATE("row_values_careful: the bits of row_values, also where keys are excluded", T, float, double) {
+  WeightedRows<T> block;
+  CHECK(same_bits(block.sums(kernels<T>().row_values_careful), block.sums(kernels<T>().row_values)));
+  // All of one sum, others of another.
+  for (std::size_t j = 3; j < 33; j += j < 15 ? 5 : 1) block.weights[block.keys + j] = T(0);
+  const std::vector<T> expected = block.sums(kernels<T>().row_values);
+  for (T& weight : block.weights) weight = weight == T(0) ? T(-0.0) : weight;
+  CHECK(same_bits(block.sums(kernels<T>().row_values_careful), expected));
+}
+
+TEST_CASE_TEMPLATE("row_values_careful: excluded values that are not finite are never used", T, float, double) {
+  WeightedRows<T> block;
+  block.weights[17] = T(-0.0);                // of row 0
+  block.weights[2 * block.keys + 17] = T(0);  // of row 2: attended, underflowed
+  const std::vector<T> expected = block.sums(kernels<T>().row_values_careful);
+  for (const T bad : {quiet_nan<T>, infinity<T>, -infinity<T>}) {
+    block.value[static_cast<std::size_t>(17 * block.features)] = bad;
+    const std::vector<T> sums = block.sums(kernels<T>().row_values_careful);
+    for (std::size_t i = 0; i < sums.size(); ++i) {
+      const bool uses = i > 0 && i % static_cast<std::size_t>(block.features) == 0;
+      CAPTURE(i);
+      CHECK(std::isfinite(sums[i]) != uses);
+      if (!uses) CHECK(sums[i] == expected[i]);
+    }
+  }
 }
 
 /// Partial results of one row: references, sums and accumulators, part after part.

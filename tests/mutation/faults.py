@@ -66,6 +66,9 @@ FAULTS = [
     ("bias that excludes added", "kernels/adjust.hpp", "return xsimd::select(excluded, none, fma(used, Vector<T>(unit), score));", "return fma(used, Vector<T>(unit), score);"),
     ("blocks of a bias skipped early", "kernels/adjust.hpp", "if (row[j * key_stride] != none) return false;", ""),
     ("exponential of degree 4", "kernels/exp2.hpp", "0.009671486069f, 0.001326476126f}", "0.009671486069f, 0.0f}"),
+    ("few rows use excluded values", "kernels/row_dot.hpp", "if (std::signbit(weight)) continue;", ""),
+    ("few rows sum all keys in one run", "kernels/row_dot.hpp", "KeySum::continues : KeySum::starts;", "KeySum::continues : KeySum::continues;"),
+    ("steps of few rows begin anywhere", "drivers/decode_steps.hpp", "range.begin & -std::int64_t{row_sum_keys}", "range.begin"),
     ("last keys of a row read twice", "kernels/row_dot.hpp", "const int count = std::min(key_count, keys - j);", "const int count = std::min(key_count, keys - j - 1);"),
     # validation
     ("more key heads than query heads", "api/validate.cpp", "if (num_kv_heads > num_heads) {", "if (num_kv_heads > num_heads + 1) {"),

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "kernels/kernel_table.hpp"
 #include "plan/tile_plan.hpp"
 
 namespace headwise::test {
@@ -118,7 +119,10 @@ TEST_CASE("tile_plan: outputs that are fetched before they are written") {
   CHECK(detail::is_fetched(0x1p60, large));
 }
 
-TEST_CASE("tile_plan: chunks of keys are whole steps") { CHECK(detail::chunk_keys % detail::step_keys == 0); }
+TEST_CASE("tile_plan: chunks of keys are whole steps, and those whole sums of the kernels") {
+  CHECK(detail::chunk_keys % detail::step_keys == 0);
+  CHECK(detail::step_keys % detail::row_sum_keys == 0);
+}
 
 }  // namespace
 }  // namespace headwise::test
