@@ -24,6 +24,13 @@ struct ScoreSpan {
   bool long_span;  ///< long enough for values that are prefetched to arrive before they are read
 };
 
+/// The largest of scores [First, First + Count), by halves.
+template <int First, int Count, class T, int Keys>
+HEADWISE_INLINE Vector<T> largest_of(const Vector<T> (&score)[Keys][1]) {
+  if constexpr (Count == 1) return score[First][0];
+  else return maximum(largest_of<First, Count / 2, T>(score), largest_of<First + Count / 2, Count - Count / 2, T>(score));
+}
+
 /// A register tile of `Vectors` row vectors × `Keys` keys. It prefetches a cache line of features at a time.
 template <class T, int Vectors, int Keys>
 HEADWISE_INLINE void score_tile(const ScoreSpan<T>& span, const T* key, PrefetchedRows<T>& prefetched, int index,
@@ -51,10 +58,12 @@ HEADWISE_INLINE void score_tile(const ScoreSpan<T>& span, const T* key, Prefetch
       });
     });
   }
+  // One after the other each would wait for the one before, and a tile of one vector has nothing else to do meanwhile.
+  if constexpr (Vectors == 1) largest[0] = maximum(largest[0], largest_of<0, Keys, T>(sum));
   const std::int64_t row_stride = span.row_stride;
   static_for<Keys>([&](auto j) __attribute__((always_inline)) {
     static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
-      largest[v] = maximum(largest[v], sum[j][v]);
+      if constexpr (Vectors > 1) largest[v] = maximum(largest[v], sum[j][v]);
       store(scores + v * lanes<T>, sum[j][v]);
     });
     scores += row_stride;
