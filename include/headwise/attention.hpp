@@ -184,7 +184,7 @@ class AttentionPlan {
   explicit AttentionPlan(const AttentionShape& shape, const AttentionOptions& options = {});
 
   /// Bytes that run() needs beside its arguments, for every key length ≤ shape.key_length and any strides.
-  std::size_t workspace_bytes() const;
+  std::size_t workspace_bytes() const { return workspace_bytes_; }
 
   /// The kernel of query `row` in a sequence of `query_length` queries.
   KernelPath path(std::int64_t query_length, std::int64_t row) const;
@@ -206,6 +206,7 @@ class AttentionPlan {
   AttentionShape shape_;
   AttentionOptions options_;
   const detail::KernelTable<T, KV>* kernels_;
+  std::size_t workspace_bytes_;
 };
 
 /// One call: plans for the extents of the views and runs. See AttentionPlan and AttentionArguments.

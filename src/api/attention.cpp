@@ -95,6 +95,14 @@ std::size_t saved_bytes(const AttentionShape& shape) {
   return carver.used();
 }
 
+/// What a workspace must have for any call of a shape.
+template <class T, class KV>
+std::size_t most_bytes(const AttentionShape& shape, const KernelTable<T, KV>& kernels, int num_threads) {
+  const std::size_t decode = detail::decode_workspace_bytes(shape, kernels, num_threads);
+  const std::size_t prefill = detail::prefill_workspace_bytes(shape, kernels, num_threads);
+  return detail::workspace_mark_bytes + std::max(decode, prefill) + saved_bytes<T>(shape);
+}
+
 /// Computes a checked call; `memory` holds what workspace_of says.
 template <class T, class KV>
 void compute(const AttentionCall<T, KV>& call, std::byte* memory) {
@@ -130,14 +138,7 @@ AttentionPlan<T, KV>::AttentionPlan(const AttentionShape& shape, const Attention
   detail::validate_shape(shape);
   detail::validate_options<T>(options);
   if (options_.num_threads == 0) options_.num_threads = detail::default_num_threads();
-}
-
-template <class T, class KV>
-std::size_t AttentionPlan<T, KV>::workspace_bytes() const {
-  if (has_no_rows(shape_)) return 0;
-  const std::size_t decode = detail::decode_workspace_bytes(shape_, *kernels_, options_.num_threads);
-  const std::size_t prefill = detail::prefill_workspace_bytes(shape_, *kernels_, options_.num_threads);
-  return detail::workspace_mark_bytes + std::max(decode, prefill) + saved_bytes<T>(shape_);
+  workspace_bytes_ = has_no_rows(shape) ? 0 : most_bytes(shape, *kernels_, options_.num_threads);
 }
 
 template <class T, class KV>

@@ -44,7 +44,7 @@ void expect_only_runs(const AttentionArguments<T, KV>& arguments) {
 }
 
 /// What a negative extent is refused for.
-Axis own_extent(std::string_view meaning, std::int64_t extent) { return {meaning, std::max<std::int64_t>(extent, 0)}; }
+Axis own_extent(const char* meaning, std::int64_t extent) { return {meaning, std::max<std::int64_t>(extent, 0)}; }
 
 /// Extents of key and value, or of those of every run.
 template <class T, class KV>

@@ -56,7 +56,7 @@ std::string ArgumentName::element_text(std::size_t element) const {
 
 std::string ArgumentName::extent_text(int axis) const { return text(".extent(" + std::to_string(axis) + ")"); }
 
-std::string Axis::text() const { return std::to_string(extent) + " (" + std::string(meaning) + ")"; }
+std::string Axis::text() const { return std::to_string(extent) + " (" + meaning + ")"; }
 
 AddressRange validate_memory(const ArgumentName& name, const ElementView& view, bool followed) {
   if (view.empty()) return {};

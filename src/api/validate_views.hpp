@@ -48,7 +48,7 @@ struct ArgumentName {
 
 /// What an axis is called in errors, and the extent it must have.
 struct Axis {
-  std::string_view meaning;
+  const char* meaning;
   std::int64_t extent;
 
   std::string text() const;  ///< "8 (num_heads)"
