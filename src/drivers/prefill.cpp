@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "drivers/mean_rows.hpp"
+#include "drivers/short_keys.hpp"
 #include "platform/parallel.hpp"
 
 namespace headwise::detail {
@@ -213,6 +214,7 @@ std::size_t prefill_workspace_bytes(const AttentionCall<T, KV>& call) {
 template <class T, class KV>
 void run_prefill(const AttentionCall<T, KV>& call, const SavedRows<T>& saved, std::byte* workspace) {
   const TileNeeds needs = tile_needs(call);
+  if (has_short_keys(call, needs)) return run_short_keys(call, needs, workspace);
   Carver shared(workspace);
   const TileTasks<T, KV> tasks(call, tiles_at_once(call.shape, call.kernels, needs),
                                shared.take<std::int64_t>(static_cast<std::size_t>(call.shape.batch) + 1));

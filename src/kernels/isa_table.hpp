@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/adjust.hpp"
+#include "kernels/attend_tile.hpp"
 #include "kernels/isa.hpp"
 #include "kernels/mask.hpp"
 #include "kernels/multiply.hpp"
@@ -34,6 +35,7 @@ constexpr KernelTable<T, T> make_table() {
           .finish = finish<T>,
           .values = values<T>,
           .values_careful = values_careful<T>,
+          .attend_tile = attend_tile<T>,
           .all_finite = all_finite<T>,
           .store_scores = store_scores<T>,
           .add_weights = add_weights<T>,

@@ -176,6 +176,25 @@ struct ValueArguments {
   const T* const* accumulated = nullptr;  ///< in a last block: rows so far where they do not lie in the output; else null
 };
 
+/// A tile of up to tile_rows rows, and its only keys, up to max_block_keys, which all rows attend.
+template <class T, class KV>
+struct TileArguments {
+  Rows<T> query;
+  int rows;
+  int head_dim;
+  T factor;           ///< of the queries
+  Rows<KV> key;
+  Rows<KV> value;     ///< readable up to value_vectors · lanes features
+  int keys;
+  int value_vectors;
+  T* output;          ///< rows, writable up to value_vectors · lanes features
+  std::int64_t output_stride;
+  T* packed;          ///< room for the packed query
+  T* scores;          ///< [keys][row_stride]
+  bool fetch_output;  ///< prefetched before it is written
+  const T* next_query;  ///< queries that are read next, as far apart, to prefetch; else null
+};
+
 /// A panel of up to tile_rows columns of a matrix product, over `inner` of the products that each element sums up.
 template <class T>
 struct PanelArguments {
@@ -236,6 +255,9 @@ struct KernelTable {
 
   /// The same where a value may not be finite: keys whose weight is −0 are not touched.
   void (*values_careful)(const ValueArguments<T, KV>&);
+
+  /// pack_query, start, scores, softmax, finish and values at once, for a tile whose keys are one block.
+  void (*attend_tile)(const TileArguments<T, KV>&);
 
   /// True if every element is finite.
   bool (*all_finite)(const KV* rows, std::int64_t row_stride, int count, int features);

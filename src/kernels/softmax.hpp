@@ -73,29 +73,38 @@ HEADWISE_INLINE void weigh_keys(T* scores, std::int64_t row_stride, SpanRows<T, 
   });
 }
 
+/// Scores of some keys of some vectors of rows, to become weights.
+template <class T>
+struct WeighedSpan {
+  T* scores;
+  std::int64_t row_stride;
+  int keys;
+  const T* reference;  ///< per row
+  T* sums;             ///< per row: the weights are added
+};
+
 /// Weights of one span, and their sums over its keys.
 template <class T, int Vectors, bool Mark>
-[[gnu::noinline]] void weigh_span(const BlockArguments<T, T>& block, const KeySpan& span, T* sums) {
-  const int row = span.first_vector * lanes<T>, keys = span.keys;
-  const std::int64_t row_stride = block.row_stride;
+[[gnu::noinline]] void weigh_span(const WeighedSpan<T>& given) {
+  const WeighedSpan<T> span = given;  // of its own: no store can change it
   const Vector<T> none(-infinity<T>);
   SpanRows<T, Vectors> rows;
   static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
-    rows.sum[v] = load(sums + row + v * lanes<T>);
-    const Vector<T> reference = load(block.state.reference + row + v * lanes<T>);
+    rows.sum[v] = load(span.sums + v * lanes<T>);
+    const Vector<T> reference = load(span.reference + v * lanes<T>);
     rows.shift[v] = xsimd::select(reference == none, Vector<T>(T(0)), reference);
   });
-  T* scores = block.scores + span.first_key * row_stride + row;
+  T* scores = span.scores;
   constexpr int together = Isa::weight_keys(Vectors);
   int j = 0;
 #pragma GCC unroll 2
-  for (; j + together <= keys; j += together, scores += together * row_stride) {
-    weigh_keys<T, Vectors, together, Mark>(scores, row_stride, rows);
+  for (; j + together <= span.keys; j += together, scores += together * span.row_stride) {
+    weigh_keys<T, Vectors, together, Mark>(scores, span.row_stride, rows);
   }
   if constexpr (together > 1) {
-    for (; j < keys; ++j, scores += row_stride) weigh_keys<T, Vectors, 1, Mark>(scores, row_stride, rows);
+    for (; j < span.keys; ++j, scores += span.row_stride) weigh_keys<T, Vectors, 1, Mark>(scores, span.row_stride, rows);
   }
-  static_for<Vectors>([&](auto v) __attribute__((always_inline)) { store(sums + row + v * lanes<T>, rows.sum[v]); });
+  static_for<Vectors>([&](auto v) __attribute__((always_inline)) { store(span.sums + v * lanes<T>, rows.sum[v]); });
 }
 
 /// Pairs outside a span's vectors are excluded: weight 0.
@@ -120,11 +129,17 @@ void softmax(const BlockArguments<T, T>& block, bool mark_excluded) {
   }
   for (int s = 0; s < block.num_spans; ++s) {
     const KeySpan& span = block.spans[s];
+    const int row = span.first_vector * lanes<T>;
+    const WeighedSpan<T> weighed{.scores = block.scores + static_cast<std::int64_t>(span.first_key) * block.row_stride + row,
+                                 .row_stride = block.row_stride,
+                                 .keys = span.keys,
+                                 .reference = state.reference + row,
+                                 .sums = sums + row};
     with_vectors(span.vectors, [&](auto vectors) {
       if (mark_excluded) {
-        weigh_span<T, vectors, true>(block, span, sums);
+        weigh_span<T, vectors, true>(weighed);
       } else {
-        weigh_span<T, vectors, false>(block, span, sums);
+        weigh_span<T, vectors, false>(weighed);
       }
     });
     clear_outside(block, span, mark_excluded ? T(-0.0) : T(0));
