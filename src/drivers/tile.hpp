@@ -25,7 +25,6 @@ class Tile : private TileBlocks<T, KV> {
   using Base::call_;
   using Base::for_blocks;
   using Base::for_rows;
-  using Base::interior_;
   using Base::kernels_;
   using Base::keys_;
   using Base::needs_;
@@ -107,8 +106,8 @@ class Tile : private TileBlocks<T, KV> {
     if (call_.arguments.weights) locate_block(*call_.arguments.weights, block);
     if (needs_.fetch) announce_output(last, block);
     const bool excluded_by_bias = kernels_.scores(block.arguments);
-    // Behind the product, which fetches the values.
-    const bool careful = needs_care(block) || (excluded_by_bias && !values_are_finite(block, block.range));
+    // Limits alone are nothing to `values`. Behind the product, which fetches the values.
+    const bool careful = (block.arguments.attended != nullptr || excluded_by_bias) && !values_are_finite(block);
     if (call_.arguments.weights) keep_scores(block);
     kernels_.softmax(block.arguments, careful);
     if (last) kernels_.finish(buffers_.state, row_stride_);
@@ -140,25 +139,14 @@ class Tile : private TileBlocks<T, KV> {
             .accumulated = last && needs_.output && !needs_.scatter ? buffers_.accumulated_rows : nullptr};
   }
 
-  /// Keys that only some rows attend may hold values that the others must not touch.
-  bool needs_care(const Block& block) const {
-    if (!block.excludes) return false;
-    if (block.arguments.attended != nullptr) return !values_are_finite(block, block.range);
-    return !values_are_finite(block, {block.range.begin, std::min(block.range.end, interior_.begin)}) ||
-           !values_are_finite(block, {std::max({block.range.begin, interior_.begin, interior_.end}), block.range.end});
-  }
-
-  bool values_are_finite(const Block& block, KeyRange keys) const {
-    if (keys.empty()) return true;
+  bool values_are_finite(const Block& block) const {
     const Rows<KV>& value = block.arguments.value;
-    const CheckedRows<KV> wanted{value.data + (keys.begin - block.range.begin) * value.stride, value.stride,
-                                 static_cast<int>(keys.end - keys.begin)};
+    const CheckedRows<KV> wanted{value.data, value.stride, block.keys()};
     const auto check = [&] {
       return kernels_.all_finite(wanted.source, wanted.stride, wanted.rows, static_cast<int>(call_.shape.value_dim));
     };
-    // Copies change where they lie; of limits alone every tile asks for other keys.
-    if (needs_.value || !needs_.checks) return check();
-    CheckedRows<KV>& known = buffers_.checks[keys.begin / kernels_.block_keys % num_checks];
+    if (needs_.value) return check();  // copies change where they lie
+    CheckedRows<KV>& known = buffers_.checks[block.range.begin / kernels_.block_keys % num_checks];
     if (known.source != wanted.source || known.stride != wanted.stride || known.rows != wanted.rows) {
       known = wanted;
       known.finite = check();

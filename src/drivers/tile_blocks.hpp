@@ -17,7 +17,6 @@ struct TileBlock {
   KeyRange range;  ///< positions
   BlockArguments<T, KV> arguments;
   bool edge;      ///< some row attends only part of it by its limits
-  bool excludes;  ///< some row does not attend some of its keys
   bool empty;     ///< no row attends any of its keys
 
   int keys() const { return static_cast<int>(range.end - range.begin); }
@@ -149,7 +148,7 @@ class TileBlocks : protected TileRowSet<T, KV> {
   /// Field by field: clearing or copying so many takes as long as the rest of this function.
   void prepare(KeyRange range, const KeyPiece<KV>& piece, TileBlock<T, KV>& block) const {
     block.range = range;
-    block.edge = block.excludes = range.begin < interior_.begin || interior_.end < range.end;
+    block.edge = range.begin < interior_.begin || interior_.end < range.end;
     block.empty = false;
     BlockArguments<T, KV>& arguments = block.arguments;
     arguments.query = buffers_.query;
@@ -200,7 +199,6 @@ class TileBlocks : protected TileRowSet<T, KV> {
     }
     block.empty = !coverage.any_attended;
     if (coverage.any_excluded) block.arguments.attended = buffers_.attended;
-    block.excludes = coverage.any_excluded;
   }
 
   /// What tells which pairs are attended.

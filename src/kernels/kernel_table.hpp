@@ -23,13 +23,17 @@ struct Avx512;
 struct Neon64;
 
 /// A stretch of a key block as one rectangle of the scores: keys × row vectors [first_vector, first_vector + vectors).
-/// Rows outside attend none of these keys. `masked`: some row inside attends only part of them (see key_begin/key_end).
+/// Rows outside attend none of these keys. Of the rows inside, all begin to attend before the span but those of the last
+/// `begin_vectors` vectors, and all end behind it but those of the first `end_vectors` (see key_begin/key_end).
 struct KeySpan {
   int first_key;
   int keys;
   int first_vector;
   int vectors;
-  bool masked;
+  int begin_vectors = 0;
+  int end_vectors = 0;
+
+  bool masked() const { return begin_vectors > 0 || end_vectors > 0; }
 };
 
 /// One bit per key, in words as wide as a lane: bit k % bits of word k / bits.
@@ -168,15 +172,16 @@ struct ValueArguments {
   int value_vectors;
   T* const* output;        ///< rows, writable up to value_vectors · lanes features
   int rows;
-  const int* first_key;    ///< per row, not decreasing: earlier keys of the block have weight 0; null = 0
-  const int* last_key;     ///< per row, not decreasing: later ones have weight 0; null = keys
+  const int* first_key;    ///< per row, not decreasing: earlier keys of the block have weight 0, their values are not used,
+                           ///< finite or not; null = 0
+  const int* last_key;     ///< likewise later ones; null = keys
   bool first;              ///< store instead of add
   const T* factor;         ///< per row, for what is there already (unless first)
   const T* inverse;        ///< per row, when this is the last block: the sum is multiplied by it; else null
   const T* const* accumulated = nullptr;  ///< in a last block: rows so far where they do not lie in the output; else null
 };
 
-/// A tile of up to tile_rows rows, and its only keys, up to max_block_keys, which all rows attend.
+/// A tile of up to tile_rows rows, and its only keys, up to max_block_keys.
 template <class T, class KV>
 struct TileArguments {
   Rows<T> query;

@@ -16,8 +16,10 @@ struct PairMask {
   const T* key_begin = nullptr;
   const T* key_end = nullptr;
   int row_stride = 0;
+  int first_begin = 0;  ///< of limits: vectors from here on begin inside the span
+  int last_end = 0;     ///< … vectors before here end inside it
 
-  bool any() const { return attended != nullptr || key_begin != nullptr; }
+  bool any() const { return attended != nullptr || key_end != nullptr; }
 
   /// The score where the lanes from `row` on attend key `index`, −∞ elsewhere.
   HEADWISE_INLINE Vector<T> apply(Vector<T> score, int index, int row) const {
@@ -30,14 +32,37 @@ struct PairMask {
     const Vector<T> key(static_cast<T>(index));
     return xsimd::select((key >= load(key_begin + row)) & (key < load(key_end + row)), score, none);
   }
+
+  /// The same for the scores of `Keys` keys from `index` on: limits cut few vectors of a span.
+  template <int Keys, int Vectors>
+  HEADWISE_INLINE void apply(Vector<T> (&score)[Keys][Vectors], int index) const {
+    static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
+      constexpr int row = v * lanes<T>;
+      const auto keep = [&](auto&& attends) __attribute__((always_inline)) {
+        static_for<Keys>([&](auto j) __attribute__((always_inline)) {
+          const Vector<T> key(static_cast<T>(index + j));
+          score[j][v] = xsimd::select(attends(key), score[j][v], Vector<T>(-infinity<T>));
+        });
+      };
+      if (attended != nullptr) {
+        static_for<Keys>([&](auto j) __attribute__((always_inline)) { score[j][v] = apply(score[j][v], index + j, row); });
+        return;
+      }
+      if (v < last_end) keep([end = load(key_end + row)](auto key) { return key < end; });
+      if (v >= first_begin) keep([begin = load(key_begin + row)](auto key) { return key >= begin; });
+    });
+  }
 };
 
 template <class T>
 HEADWISE_INLINE PairMask<T> pair_mask(const BlockArguments<T, T>& block, const KeySpan& span) {
   const int row = span.first_vector * lanes<T>;
   if (block.attended != nullptr) return {.attended = block.attended + row, .row_stride = block.row_stride};
-  if (!span.masked) return {};
-  return {.key_begin = block.state.key_begin + row, .key_end = block.state.key_end + row};
+  if (!span.masked()) return {};
+  return {.key_begin = block.state.key_begin + row,
+          .key_end = block.state.key_end + row,
+          .first_begin = span.vectors - span.begin_vectors,
+          .last_end = span.end_vectors};
 }
 
 /// Bits of up to one word of mask bytes: non-zero = 1.

@@ -20,7 +20,7 @@ struct ScoreSpan {
   int row_stride;
   int head_dim;
   std::int64_t key_stride;
-  PairMask<T> mask;
+  const PairMask<T>* mask;  ///< null: none
   bool long_span;  ///< long enough for values that are prefetched to arrive before they are read
 };
 
@@ -51,13 +51,7 @@ HEADWISE_INLINE void score_tile(const ScoreSpan<T>& span, const T* key, Prefetch
     keys.multiply(std::min(line, span.head_dim - d), query, span.row_stride, sum);
   }
 
-  if (span.mask.any()) {
-    static_for<Keys>([&](auto j) __attribute__((always_inline)) {
-      static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
-        sum[j][v] = span.mask.apply(sum[j][v], index + j, v * lanes<T>);
-      });
-    });
-  }
+  if (span.mask != nullptr) span.mask->apply(sum, index);
   // One after the other each would wait for the one before, and a tile of one vector has nothing else to do meanwhile.
   if constexpr (Vectors == 1) largest[0] = maximum(largest[0], largest_of<0, Keys, T>(sum));
   const std::int64_t row_stride = span.row_stride;
@@ -165,11 +159,12 @@ bool scores(const BlockArguments<T, T>& block) {
   for (int s = 0; s < block.num_spans; ++s) {
     const KeySpan& shape = block.spans[s];
     const int row = shape.first_vector * lanes<T>;
+    const PairMask<T> mask = pair_mask(block, shape);
     const ScoreSpan<T> span{.query = block.query + row,
                             .row_stride = block.row_stride,
                             .head_dim = block.head_dim,
                             .key_stride = block.key.stride,
-                            .mask = adjusted ? PairMask<T>{} : pair_mask(block, shape),
+                            .mask = adjusted || !mask.any() ? nullptr : &mask,
                             .long_span = shape.keys > 2 * Isa::score_keys(1)};
     with_vectors(shape.vectors, [&](auto vectors) {
       score_span<T, vectors>(span, block.key.data + shape.first_key * block.key.stride,

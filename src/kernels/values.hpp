@@ -38,32 +38,6 @@ HEADWISE_INLINE void put_values(const ValueArguments<T, T>& block, int row, std:
   });
 }
 
-/// A register tile of `RowCount` rows × `Vectors` feature vectors over the keys [begin, end): every value vector is
-/// loaded once per key and used for all rows, every weight is broadcast once and used for all features.
-template <class T, int RowCount, int Vectors>
-HEADWISE_INLINE void value_tile(const ValueArguments<T, T>& block, int row, int begin, int end, std::int64_t offset) {
-  Vector<T> sum[RowCount][Vectors];
-  static_for<RowCount>([&](auto r) __attribute__((always_inline)) {
-    static_for<Vectors>([&](auto f) __attribute__((always_inline)) { sum[r][f] = Vector<T>(T(0)); });
-  });
-  const T* weight = block.weights + static_cast<std::int64_t>(begin) * block.row_stride + row;
-  const T* value = block.value.data + begin * block.value.stride + offset;
-#pragma GCC unroll 4
-  for (int j = begin; j < end; ++j) {
-    Vector<T> feature[Vectors];
-    static_for<Vectors>([&](auto f) __attribute__((always_inline)) { feature[f] = load(value + f * lanes<T>); });
-    static_for<RowCount>([&](auto r) __attribute__((always_inline)) {
-      const Vector<T> factor(weight[r]);
-      static_for<Vectors>([&](auto f) __attribute__((always_inline)) {
-        sum[r][f] = fma(factor, feature[f], sum[r][f]);
-      });
-    });
-    weight += block.row_stride;
-    value += block.value.stride;
-  }
-  put_values(block, row, offset, sum);
-}
-
 /// The keys that `count` rows from `row` on may attend; per-row limits do not decrease.
 struct KeyLimits {
   int begin;
@@ -77,13 +51,68 @@ HEADWISE_INLINE KeyLimits key_limits(const ValueArguments<T, T>& block, int row,
   return {begin, std::max(begin, end)};
 }
 
+/// False where one of the sums is infinite or NaN.
+template <class T, int RowCount, int Vectors>
+HEADWISE_INLINE bool are_finite(const Vector<T> (&sum)[RowCount][Vectors]) {
+  const Vector<T> zero(T(0));
+  constexpr int chains = std::min(4, RowCount * Vectors);
+  Vector<T> products[chains];
+  static_for<RowCount * Vectors>([&](auto i) __attribute__((always_inline)) {
+    if constexpr (i < chains) products[i] = sum[i / Vectors][i % Vectors] * zero;
+    else products[i % chains] = fma(sum[i / Vectors][i % Vectors], zero, products[i % chains]);
+  });
+  static_for<chains - 1>([&](auto i) __attribute__((always_inline)) { products[0] += products[i + 1]; });
+  return xsimd::all(products[0] == zero);
+}
+
+template <class T, int Vectors>
+void value_rows_alone(const ValueArguments<T, T>& block, int row, int count, std::int64_t offset);
+
+/// A register tile of `RowCount` rows × `Vectors` feature vectors over the keys that some of the rows attend: every value
+/// vector is loaded once per key and used for all rows, every weight is broadcast once and used for all features.
+template <class T, int RowCount, int Vectors>
+HEADWISE_INLINE void value_tile(const ValueArguments<T, T>& block, int row, std::int64_t offset) {
+  const KeyLimits keys = key_limits(block, row, RowCount);
+  Vector<T> sum[RowCount][Vectors];
+  static_for<RowCount>([&](auto r) __attribute__((always_inline)) {
+    static_for<Vectors>([&](auto f) __attribute__((always_inline)) { sum[r][f] = Vector<T>(T(0)); });
+  });
+  const T* weight = block.weights + static_cast<std::int64_t>(keys.begin) * block.row_stride + row;
+  const T* value = block.value.data + keys.begin * block.value.stride + offset;
+#pragma GCC unroll 4
+  for (int j = keys.begin; j < keys.end; ++j) {
+    Vector<T> feature[Vectors];
+    static_for<Vectors>([&](auto f) __attribute__((always_inline)) { feature[f] = load(value + f * lanes<T>); });
+    static_for<RowCount>([&](auto r) __attribute__((always_inline)) {
+      const Vector<T> factor(weight[r]);
+      static_for<Vectors>([&](auto f) __attribute__((always_inline)) {
+        sum[r][f] = fma(factor, feature[f], sum[r][f]);
+      });
+    });
+    weight += block.row_stride;
+    value += block.value.stride;
+  }
+  // A value that is not finite may be of a key that a row does not attend: times 0 it is NaN.
+  if constexpr (RowCount > 1) {
+    if ((block.first_key != nullptr || block.last_key != nullptr) && !are_finite<T>(sum)) [[unlikely]] {
+      return value_rows_alone<T, Vectors>(block, row, RowCount, offset);
+    }
+  }
+  put_values(block, row, offset, sum);
+}
+
+/// Rows one by one, so that no row uses a value beyond its limits.
+template <class T, int Vectors>
+[[gnu::noinline]] void value_rows_alone(const ValueArguments<T, T>& block, int row, int count, std::int64_t offset) {
+  for (int r = row; r < row + count; ++r) value_tile<T, 1, Vectors>(block, r, offset);
+}
+
 /// All rows of one group of feature vectors: full register tiles, then one of exactly the rows that are left.
 template <class T, int RowCount, int Vectors>
 HEADWISE_INLINE void value_rows(const ValueArguments<T, T>& block, int row, std::int64_t offset) {
   if constexpr (RowCount > 0) {
     for (; row + RowCount <= block.rows; row += RowCount) {
-      const KeyLimits keys = key_limits(block, row, RowCount);
-      value_tile<T, RowCount, Vectors>(block, row, keys.begin, keys.end, offset);
+      value_tile<T, RowCount, Vectors>(block, row, offset);
     }
     if (row < block.rows) value_rows<T, RowCount - 1, Vectors>(block, row, offset);
   }

@@ -23,7 +23,11 @@ KeySpan step_span(const RowLimits& limits, int lanes, int begin, int end) {
   int first = 0, last = vectors;
   while (first < vectors - 1 && !attends(first)) ++first;
   while (last > first + 1 && !attends(last - 1)) --last;
-  return {.first_key = begin, .keys = end - begin, .first_vector = first, .vectors = last - first, .masked = true};
+  KeySpan span{.first_key = begin, .keys = end - begin, .first_vector = first, .vectors = last - first};
+  const auto last_row = [&](int vector) { return std::min((vector + 1) * lanes, limits.rows) - 1; };
+  for (int vector = first; vector < last && limits.last_key[vector * lanes] < end; ++vector) ++span.end_vectors;
+  for (int vector = last; vector > first && limits.first_key[last_row(vector - 1)] > begin; --vector) ++span.begin_vectors;
+  return span;
 }
 
 }  // namespace
@@ -41,7 +45,7 @@ int make_limited_spans(const RowLimits& limits, int lanes, int keys, KeySpan* sp
   if (end <= begin) begin = end = keys;
   add_steps(0, begin);
   if (begin < end) {
-    spans[count++] = {.first_key = begin, .keys = end - begin, .first_vector = 0, .vectors = vectors, .masked = false};
+    spans[count++] = {.first_key = begin, .keys = end - begin, .first_vector = 0, .vectors = vectors};
   }
   add_steps(end, keys);
   return count;

@@ -73,8 +73,7 @@ inline int make_spans(const RowLimits& limits, int lanes, int keys, KeySpan* spa
   spans[0] = {.first_key = 0,
               .keys = keys,
               .first_vector = 0,
-              .vectors = static_cast<int>(vectors_for(limits.rows, lanes)),
-              .masked = false};
+              .vectors = static_cast<int>(vectors_for(limits.rows, lanes))};
   return 1;
 }
 

@@ -93,7 +93,7 @@ struct Tile {
 
   /// Every row attends every key.
   void attend_all() {
-    spans = {{.first_key = 0, .keys = keys, .first_vector = 0, .vectors = vectors(), .masked = false}};
+    spans = {{.first_key = 0, .keys = keys, .first_vector = 0, .vectors = vectors()}};
   }
 
   /// Row r attends the keys range[r] of the block; ranges do not decrease.
@@ -125,9 +125,11 @@ struct Tile {
   bool excludes(int key, int row) const {
     const int vector = row / kernels<T>().lanes;
     return std::any_of(spans.begin(), spans.end(), [&](const detail::KeySpan& span) {
-      return span.masked && key >= span.first_key && key < span.first_key + span.keys &&
-             vector >= span.first_vector && vector < span.first_vector + span.vectors &&
-             (static_cast<T>(key) < state.key_begin[row] || static_cast<T>(key) >= state.key_end[row]);
+      if (key < span.first_key || key >= span.first_key + span.keys) return false;
+      const int end = span.first_vector + span.vectors;
+      const bool begins = vector >= end - span.begin_vectors && vector < end;
+      const bool ends = vector >= span.first_vector && vector < span.first_vector + span.end_vectors;
+      return (begins && static_cast<T>(key) < state.key_begin[row]) || (ends && static_cast<T>(key) >= state.key_end[row]);
     });
   }
 

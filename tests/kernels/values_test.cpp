@@ -285,6 +285,56 @@ TEST_CASE_TEMPLATE("values_careful: excluded values that are not finite are neve
   }
 }
 
+TEST_CASE_TEMPLATE("values: values beyond a row's limits that are not finite are never used", T, float, double) {
+  for (int vectors = 1; vectors <= most_vectors; ++vectors) {
+    for (const T bad : {quiet_nan<T>, infinity<T>, -infinity<T>}) {
+      Block<T> block(20);
+      std::vector<int> first, last;
+      for (int r = 0; r < block.tile_rows; ++r) {
+        first.push_back(std::min(r / 3, 8));
+        last.push_back(std::min(6 + r / 2, 20));
+        for (int j = 0; j < block.keys; ++j) {
+          if (j < first.back() || j >= last.back()) block.weights.data()[j * block.tile_rows + r] = T(0);
+        }
+      }
+      auto arguments = block.arguments(block.tile_rows, vectors);
+      arguments.first = vectors % 2 == 0;
+      arguments.factor = block.factor.data();
+      for (const bool begins : {false, true}) {
+        for (const bool ends : {false, true}) {
+          if (!begins && !ends) continue;
+          arguments.first_key = begins ? first.data() : nullptr;
+          arguments.last_key = ends ? last.data() : nullptr;
+          for (const int key : {0, 2, 9, 14, 19}) {
+            block.reset_output();
+            kernels<T>().values(arguments);
+            const std::vector<T> good_output = copied(block.output.data(), block.output.size());
+            T& value = block.values.data()[key * block.features + block.features - 1];
+            const T good = value;
+            value = bad;
+            block.reset_output();
+            kernels<T>().values(arguments);
+            value = good;
+            bool used = true;
+            for (int r = 0; r < block.tile_rows; ++r) {
+              const bool attends = (!begins || key >= first[static_cast<std::size_t>(r)]) &&
+                                   (!ends || key < last[static_cast<std::size_t>(r)]);
+              if (!attends) continue;
+              T& element = arguments.output[r][vectors * kernels<T>().lanes - 1];
+              used = used && !std::isfinite(element);
+              element = good_output[static_cast<std::size_t>(&element - block.output.data())];
+            }
+            CAPTURE(vectors);
+            CAPTURE(key);
+            CHECK(used);
+            CHECK(same_bits(copied(block.output.data(), block.output.size()), good_output));
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE_TEMPLATE("values: negative and zero strides of the values", T, float, double) {
   Block<T> block(7);
   auto arguments = block.arguments(3, most_vectors);

@@ -169,7 +169,7 @@ std::vector<KeySpan> spans_of(const std::vector<KeyRange>& range, int lanes, Key
     last.push_back(static_cast<int>(std::clamp(row.end, block.begin, block.end) - block.begin));
   }
   const int keys = static_cast<int>(block.end - block.begin), most = detail::max_spans(keys, lanes);
-  std::vector<KeySpan> spans(static_cast<std::size_t>(most) + 8, KeySpan{-1, -1, -1, -1, false});
+  std::vector<KeySpan> spans(static_cast<std::size_t>(most) + 8, KeySpan{-1, -1, -1, -1});
   const int count = detail::make_spans({first.data(), last.data(), static_cast<int>(range.size())}, lanes, keys,
                                        spans.data());
   REQUIRE(count >= 1);
@@ -191,16 +191,22 @@ void check_spans(const std::vector<KeyRange>& range, int lanes, KeyRange block) 
     REQUIRE(span.vectors >= 1);
     REQUIRE(span.first_vector + span.vectors <= vectors);
     next_key += span.keys;
+    REQUIRE(span.begin_vectors >= 0);
+    REQUIRE(span.begin_vectors <= span.vectors);
+    REQUIRE(span.end_vectors >= 0);
+    REQUIRE(span.end_vectors <= span.vectors);
     bool complete = true, attended_outside = false;
     for (int r = 0; r < rows; ++r) {
       const bool inside = r / lanes >= span.first_vector && r / lanes < span.first_vector + span.vectors;
       const std::int64_t first = block.begin + span.first_key, last = first + span.keys;
       const KeyRange& own = range[static_cast<std::size_t>(r)];
-      complete = complete && (!inside || (own.begin <= first && own.end >= last));
+      const int vector = r / lanes - span.first_vector;
+      const bool begins = vector >= span.vectors - span.begin_vectors, ends = vector < span.end_vectors;
+      complete = complete && (!inside || ((begins || own.begin <= first) && (ends || own.end >= last)));
       attended_outside =
           attended_outside || (!inside && std::max(own.begin, first) < std::min(own.end, last));
     }
-    REQUIRE((span.masked || complete));
+    REQUIRE(complete);
     REQUIRE(!attended_outside);
   }
   REQUIRE(next_key == keys);
@@ -246,7 +252,7 @@ TEST_CASE("key_blocks: one unmasked span where all rows attend the whole block, 
     CHECK(spans[0].keys == 96);
     CHECK(spans[0].first_vector == 0);
     CHECK(spans[0].vectors == 2);
-    CHECK(!spans[0].masked);
+    CHECK(!spans[0].masked());
   }
 }
 
@@ -258,18 +264,20 @@ TEST_CASE("key_blocks: whole steps leave out the vectors beyond the edges") {
   REQUIRE(spans.size() == 9);
   for (int step = 0; step < 4; ++step) {
     const KeySpan &left = spans[static_cast<std::size_t>(step)], &right = spans[static_cast<std::size_t>(5 + step)];
-    CHECK(left.masked);
+    CHECK(left.begin_vectors == 1);
+    CHECK(left.end_vectors == 0);
     CHECK(left.first_key == 8 * step);
     CHECK(left.keys == 8);
     CHECK(left.first_vector == 0);
     CHECK(left.vectors == 1 + step);
-    CHECK(right.masked);
+    CHECK(right.begin_vectors == 0);
+    CHECK(right.end_vectors == 1);
     CHECK(right.first_key == 64 + 8 * step);
     CHECK(right.keys == 8);
     CHECK(right.first_vector == step);
     CHECK(right.vectors == 4 - step);
   }
-  CHECK(!spans[4].masked);
+  CHECK(!spans[4].masked());
   CHECK(spans[4].first_key == 32);
   CHECK(spans[4].keys == 32);
   CHECK(spans[4].vectors == 4);
