@@ -24,7 +24,7 @@ constexpr KernelTable<T, T> make_table() {
           // 96 keys × 64 rows of fp32 scores and the packed query share the first-level cache; measured on AVX-512:
           // 96–126 best, 192 loses 1–2 %.
           .block_keys = 96,
-          .max_block_keys = 160,
+          .max_block_keys = max_block_keys,
           .pack_query = pack_query<T>,
           .pack_rows = pack_rows<T>,
           .pack_mask = pack_mask<T>,

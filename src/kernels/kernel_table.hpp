@@ -103,6 +103,12 @@ struct Rows {
 /// and end at multiples of it, so that bits do not depend on where a sweep begins.
 constexpr int row_sum_keys = 16;
 
+/// Most keys of a block.
+constexpr int max_block_keys = 160;
+
+/// Keys of a step where rows begin or end inside a block: consecutive queries shift by a whole vector in `lanes` keys.
+constexpr int edge_step(int lanes) { return lanes < 8 ? 8 : lanes; }
+
 /// Per-row state of the online softmax, one lane per row, tile_rows each.
 template <class T>
 struct RowState {
@@ -191,6 +197,8 @@ struct TileArguments {
   Rows<KV> key;
   Rows<KV> value;     ///< readable up to value_vectors · lanes features
   int keys;
+  int first_row_keys;  ///< that the first row attends, maybe none or less; each row attends one more than the one before,
+                       ///< up to all
   int value_vectors;
   T* output;          ///< rows, writable up to value_vectors · lanes features
   std::int64_t output_stride;
@@ -261,7 +269,8 @@ struct KernelTable {
   /// The same where a value may not be finite: keys whose weight is −0 are not touched.
   void (*values_careful)(const ValueArguments<T, KV>&);
 
-  /// pack_query, start, scores, softmax, finish and values at once, for a tile whose keys are one block.
+  /// pack_query, start, scores, softmax, finish and values at once, for a tile whose keys are one block, of which each row
+  /// attends the first ones.
   void (*attend_tile)(const TileArguments<T, KV>&);
 
   /// True if every element is finite.

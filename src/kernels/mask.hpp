@@ -54,15 +54,21 @@ struct PairMask {
   }
 };
 
+/// Of limits alone, those of the span's rows.
+template <class T>
+HEADWISE_INLINE PairMask<T> limit_mask(const KeySpan& span, const T* key_begin, const T* key_end) {
+  return {.key_begin = key_begin,
+          .key_end = key_end,
+          .first_begin = span.vectors - span.begin_vectors,
+          .last_end = span.end_vectors};
+}
+
 template <class T>
 HEADWISE_INLINE PairMask<T> pair_mask(const BlockArguments<T, T>& block, const KeySpan& span) {
   const int row = span.first_vector * lanes<T>;
   if (block.attended != nullptr) return {.attended = block.attended + row, .row_stride = block.row_stride};
   if (!span.masked()) return {};
-  return {.key_begin = block.state.key_begin + row,
-          .key_end = block.state.key_end + row,
-          .first_begin = span.vectors - span.begin_vectors,
-          .last_end = span.end_vectors};
+  return limit_mask(span, block.state.key_begin + row, block.state.key_end + row);
 }
 
 /// Bits of up to one word of mask bytes: non-zero = 1.

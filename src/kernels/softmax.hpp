@@ -109,13 +109,13 @@ template <class T, int Vectors, bool Mark>
 
 /// Pairs outside a span's vectors are excluded: weight 0.
 template <class T>
-HEADWISE_INLINE void clear_outside(const BlockArguments<T, T>& block, const KeySpan& span, T zero) {
+HEADWISE_INLINE void clear_outside(T* scores, int row_stride, const KeySpan& span, T zero) {
   const int begin = span.first_vector * lanes<T>, end = begin + span.vectors * lanes<T>;
-  if (begin == 0 && end == block.row_stride) return;
-  T* scores = block.scores + static_cast<std::int64_t>(span.first_key) * block.row_stride;
-  for (int j = 0; j < span.keys; ++j, scores += block.row_stride) {
+  if (begin == 0 && end == row_stride) return;
+  scores += static_cast<std::int64_t>(span.first_key) * row_stride;
+  for (int j = 0; j < span.keys; ++j, scores += row_stride) {
     for (int row = 0; row < begin; row += lanes<T>) store(scores + row, Vector<T>(zero));
-    for (int row = end; row < block.row_stride; row += lanes<T>) store(scores + row, Vector<T>(zero));
+    for (int row = end; row < row_stride; row += lanes<T>) store(scores + row, Vector<T>(zero));
   }
 }
 
@@ -142,7 +142,7 @@ void softmax(const BlockArguments<T, T>& block, bool mark_excluded) {
         weigh_span<T, vectors, false>(weighed);
       }
     });
-    clear_outside(block, span, mark_excluded ? T(-0.0) : T(0));
+    clear_outside(block.scores, block.row_stride, span, mark_excluded ? T(-0.0) : T(0));
   }
   for (int row = 0; row < block.row_stride; row += lanes<T>) {
     store(state.sum + row, load(state.sum + row) + load(sums + row));

@@ -18,7 +18,9 @@ namespace {
 template <class T, bool Add, class Finish>
 HEADWISE_INLINE void store_pairs(const BlockArguments<T, T>& block, int keys, int rows, T* const* target,
                                  std::int64_t key_stride, Finish finish) {
-  for (int s = 0; s < block.num_spans; ++s) clear_outside(block, block.spans[s], -infinity<T>);
+  for (int s = 0; s < block.num_spans; ++s) {
+    clear_outside(block.scores, block.row_stride, block.spans[s], -infinity<T>);
+  }
   for (int j = 0; j < keys; j += lanes<T>) {
     const int num_keys = std::min(lanes<T>, keys - j);
     for (int row = 0; row < rows; row += lanes<T>) {

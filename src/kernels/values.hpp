@@ -65,13 +65,18 @@ HEADWISE_INLINE bool are_finite(const Vector<T> (&sum)[RowCount][Vectors]) {
   return xsimd::all(products[0] == zero);
 }
 
-template <class T, int Vectors>
-void value_rows_alone(const ValueArguments<T, T>& block, int row, int count, std::int64_t offset);
+/// Rows that must be summed one by one, which is not done in the loops over tiles: a call would cost them registers.
+template <class T>
+struct LoneRows {
+  int count = 0;
+  int row[Isa::tile_vectors * lanes<T>];
+};
 
 /// A register tile of `RowCount` rows × `Vectors` feature vectors over the keys that some of the rows attend: every value
 /// vector is loaded once per key and used for all rows, every weight is broadcast once and used for all features.
+/// Where rows have limits, sums that are not finite are left to be done row by row.
 template <class T, int RowCount, int Vectors>
-HEADWISE_INLINE void value_tile(const ValueArguments<T, T>& block, int row, std::int64_t offset) {
+HEADWISE_INLINE void value_tile(const ValueArguments<T, T>& block, int row, std::int64_t offset, LoneRows<T>& lone) {
   const KeyLimits keys = key_limits(block, row, RowCount);
   Vector<T> sum[RowCount][Vectors];
   static_for<RowCount>([&](auto r) __attribute__((always_inline)) {
@@ -95,33 +100,30 @@ HEADWISE_INLINE void value_tile(const ValueArguments<T, T>& block, int row, std:
   // A value that is not finite may be of a key that a row does not attend: times 0 it is NaN.
   if constexpr (RowCount > 1) {
     if ((block.first_key != nullptr || block.last_key != nullptr) && !are_finite<T>(sum)) [[unlikely]] {
-      return value_rows_alone<T, Vectors>(block, row, RowCount, offset);
+      for (int r = row; r < row + RowCount; ++r) lone.row[lone.count++] = r;
+      return;
     }
   }
   put_values(block, row, offset, sum);
 }
 
-/// Rows one by one, so that no row uses a value beyond its limits.
-template <class T, int Vectors>
-[[gnu::noinline]] void value_rows_alone(const ValueArguments<T, T>& block, int row, int count, std::int64_t offset) {
-  for (int r = row; r < row + count; ++r) value_tile<T, 1, Vectors>(block, r, offset);
-}
-
 /// All rows of one group of feature vectors: full register tiles, then one of exactly the rows that are left.
 template <class T, int RowCount, int Vectors>
-HEADWISE_INLINE void value_rows(const ValueArguments<T, T>& block, int row, std::int64_t offset) {
+HEADWISE_INLINE void value_rows(const ValueArguments<T, T>& block, int row, std::int64_t offset, LoneRows<T>& lone) {
   if constexpr (RowCount > 0) {
     for (; row + RowCount <= block.rows; row += RowCount) {
-      value_tile<T, RowCount, Vectors>(block, row, offset);
+      value_tile<T, RowCount, Vectors>(block, row, offset, lone);
     }
-    if (row < block.rows) value_rows<T, RowCount - 1, Vectors>(block, row, offset);
+    if (row < block.rows) value_rows<T, RowCount - 1, Vectors>(block, row, offset, lone);
   }
 }
 
 template <class T, int Vectors>
 [[gnu::noinline]] void value_features(const ValueArguments<T, T>& given, std::int64_t offset) {
   const ValueArguments<T, T> block = given;  // of its own: no store can change it
-  value_rows<T, Isa::value_rows(Vectors), Vectors>(block, 0, offset);
+  LoneRows<T> lone;
+  value_rows<T, Isa::value_rows(Vectors), Vectors>(block, 0, offset, lone);
+  for (int i = 0; i < lone.count; ++i) value_tile<T, 1, Vectors>(block, lone.row[i], offset, lone);
 }
 
 template <class Function, int Vectors = Isa::max_value_vectors>

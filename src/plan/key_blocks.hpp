@@ -49,9 +49,6 @@ inline KeyRange attended_keys(std::int64_t position, bool causal, const Window& 
 /// rows do so within one block then.
 std::int64_t block_end(std::int64_t begin, std::int64_t end, int block_keys, int max_block_keys);
 
-/// Keys of a step where rows begin or end inside a block: consecutive queries shift by a whole vector in `lanes` keys.
-constexpr int edge_step(int lanes) { return lanes < 8 ? 8 : lanes; }
-
 /// Most spans that make_spans gives for a block of `keys` keys.
 constexpr int max_spans(int keys, int lanes) { return keys / edge_step(lanes) + 1; }
 

@@ -116,6 +116,48 @@ TEST_CASE_TEMPLATE("short keys: the bits of tiles and blocks for numbers that ar
   for (const int threads : {2, 3}) CHECK(same_bits(call.run(false, threads), alone));
 }
 
+TEST_CASE_TEMPLATE("short keys: the bits of tiles and blocks where positions limit the keys", T, float, double) {
+  const int lanes = kernels<T>().lanes, most_rows = kernels<T>().tile_rows, most_keys = kernels<T>().max_block_keys;
+  constexpr std::int64_t largest = std::numeric_limits<std::int64_t>::max(), farthest = std::int64_t{1} << 62;
+  struct Positions {
+    bool causal;
+    std::int64_t right;
+    QueryPosition position;
+    std::array<std::int64_t, 2> offsets;
+  };
+  const std::vector<Positions> positions{{true, -1, QueryPosition::top_left, {}},
+                                         {true, -1, QueryPosition::bottom_right, {}},
+                                         {false, 0, QueryPosition::top_left, {}},
+                                         {false, 9, QueryPosition::bottom_right, {}},
+                                         {false, largest, QueryPosition::top_left, {}},
+                                         {true, -1, QueryPosition::given, {3, -5}},
+                                         {true, -1, QueryPosition::given, {-most_rows, farthest}},
+                                         {false, 2, QueryPosition::given, {-farthest, 1000}}};
+  for (const int queries : {lanes / 2 + 1, lanes, most_rows - 1, most_rows, 2 * most_rows + lanes + 3}) {
+    for (const int keys : {1, 16, 50, most_keys}) {
+      for (const Positions& own : positions) {
+        for (const std::int64_t value_dim : {lanes, 5 * lanes}) {
+          for (const T bad : {T(1), std::numeric_limits<T>::quiet_NaN(), std::numeric_limits<T>::infinity()}) {
+            Call<T> call(shape_of(queries, keys, 32, value_dim), Layout::bhsd);
+            call.options.causal = own.causal;
+            call.options.window.right = own.right;
+            call.options.query_position = own.position;
+            if (own.position == QueryPosition::given) call.arguments.query_offsets = own.offsets;
+            for (int b = 0; b < 2; ++b) call.value.view(b, 1, keys - 1, 3) = call.key.view(b, 2, keys / 2, 5) = bad;
+            CAPTURE(queries);
+            CAPTURE(keys);
+            CAPTURE(own.right);
+            CAPTURE(own.offsets[0]);
+            CAPTURE(value_dim);
+            CAPTURE(bad);
+            CHECK(same_bits(call.run(false), call.run(true)));
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE_TEMPLATE("short keys: outputs that the caches do not hold", T, float, double) {
   AttentionShape shape = shape_of(kernels<T>().tile_rows + 5, 4, 8, 64);
   const double head_bytes = static_cast<double>(shape.batch * shape.query_length * shape.value_dim) * sizeof(T);
@@ -136,9 +178,7 @@ TEST_CASE_TEMPLATE("short keys: any option, further output or more keys take the
   const auto plain = Call<T>(shape, Layout::bhsd);
   CHECK(plain.has_short_keys());
   for (const Change change : std::initializer_list<Change>{
-           [](Call<T>& call) { call.options.causal = true; },
            [](Call<T>& call) { call.options.window.left = 3; },
-           [](Call<T>& call) { call.options.window.right = 3; },
            [](Call<T>& call) { call.options.softcap = 3; },
            [](Call<T>& call) { call.arguments.mask = {byte.data(), {1, 1, 1, 1}, {}}; },
            [](Call<T>& call) { call.arguments.key_padding_mask = {byte.data(), {1, 1}, {}}; },
