@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <optional>
 
 #include "api/call_shape.hpp"
@@ -31,9 +32,10 @@ bool has_no_rows(const AttentionShape& shape) {
 /// such a last axis.
 template <class T, int Rank>
 void make_strides_plain(TensorView<T, Rank>& view, std::int64_t last = 0) {
-  const bool is_null = view.data == nullptr;
+  const std::int64_t unused = view.data == nullptr ? std::numeric_limits<std::int64_t>::max() : 1;
+#pragma GCC unroll 4
   for (std::size_t axis = 0; axis < Rank; ++axis) {
-    if (is_null || view.extents[axis] <= 1) view.strides[axis] = axis + 1 == Rank ? last : 0;
+    if (view.extents[axis] <= unused) view.strides[axis] = axis + 1 == Rank ? last : 0;
   }
 }
 

@@ -84,14 +84,14 @@ void MemoryCheck::add_output(const ArgumentName& name, const ElementView& view) 
     refuse(name.text(".strides"), strides_text(view), "strides that give every element an address of its own");
   }
   for (std::size_t i = 0; i < count_; ++i) {
-    expect_apart(output, outputs_[i].name, outputs_[i].view, outputs_[i].range);
+    expect_apart(output, outputs_[i]->name, outputs_[i]->view, outputs_[i]->range);
   }
   keep(output);
 }
 
 void MemoryCheck::add_input(const ArgumentName& name, const ElementView& view) const {
   const AddressRange range = validate_memory(name, view, count_ > 0);
-  for (std::size_t i = 0; i < count_; ++i) expect_apart(outputs_[i], name, view, range);
+  for (std::size_t i = 0; i < count_; ++i) expect_apart(*outputs_[i], name, view, range);
 }
 
 void MemoryCheck::expect_apart(const Output& output, const ArgumentName& name, const ElementView& view,

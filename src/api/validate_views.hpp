@@ -56,8 +56,9 @@ struct Axis {
 
 template <class T, int Rank>
 void expect_extents(const ArgumentName& name, const TensorView<T, Rank>& view, const Axis (&axes)[Rank]) {
+#pragma GCC unroll 4
   for (int axis = 0; axis < Rank; ++axis) {
-    if (view.extent(axis) == axes[axis].extent) continue;
+    if (view.extent(axis) == axes[axis].extent) [[likely]] continue;
     refuse(name.extent_text(axis), view.extent(axis), axes[axis].text());
   }
 }
@@ -116,14 +117,14 @@ class MemoryCheck {
 
  private:
   struct Output {
-    ArgumentName name = "";
+    ArgumentName name;
     ElementView view;
     AddressRange range;
   };
 
   bool lies_apart(const AddressRange& range) const {
     for (std::size_t i = 0; i < count_; ++i) {
-      if (outputs_[i].range.overlaps(range)) return false;
+      if (outputs_[i]->range.overlaps(range)) return false;
     }
     return true;
   }
@@ -136,7 +137,7 @@ class MemoryCheck {
   void expect_apart(const Output& output, const ArgumentName& name, const ElementView& view,
                     const AddressRange& range) const;
 
-  std::array<Output, 5> outputs_;  // as many as attention has
+  std::array<std::optional<Output>, 5> outputs_;  // as many as attention has
   std::size_t count_ = 0;          // of outputs with elements
 };
 
