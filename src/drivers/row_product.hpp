@@ -63,8 +63,8 @@ void multiply_by_rows(const GemmArguments<T>& product, std::span<const T> bias, 
       }
     }
     if (!product.b_transposed) {
-      kernels.row_values(buffers.left, inner, rows, nullptr, {product.b + first, product.b_stride}, inner,
-                         static_cast<int>(columns) / kernels.lanes, sums, width);
+      kernels.add_rows(buffers.left, inner, rows, {product.b + first, product.b_stride}, inner,
+                       static_cast<int>(columns) / kernels.lanes, sums, width);
     }
     for (int r = 0; r < rows; ++r) {
       std::copy_n(sums + r * task_columns, columns, product.c + r * product.c_stride + first);

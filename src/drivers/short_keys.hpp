@@ -72,24 +72,27 @@ template <bool Limited, class T, class KV>
 void run_short_keys(const AttentionCall<T, KV>& call, const TileNeeds& needs, std::byte* memory) {
   const ShortKeyTiles<Limited, T, KV> tiles(call);
   const std::int64_t most_rows = call.kernels.tile_rows, count = tiles.count();
-  const auto packed_size = static_cast<std::size_t>(call.shape.head_dim * most_rows);
-  const auto score_size = static_cast<std::size_t>(call.shape.key_length * most_rows);
+  struct Buffers {
+    T* packed;
+    T* scores;
+  };
+  const auto carve = [&call, most_rows](Carver& carver) {
+    const auto take = [&](std::int64_t columns) { return carver.take<T>(static_cast<std::size_t>(columns * most_rows)); };
+    return Buffers{take(call.shape.head_dim), take(call.shape.key_length)};
+  };
   Carver one_thread;
-  one_thread.take<T>(packed_size);
-  one_thread.take<T>(score_size);
+  carve(one_thread);
   parallel_workers(call.num_threads, count, [&](int thread) {
     Carver carver(memory + static_cast<std::size_t>(thread) * one_thread.used());
-    T* const packed = carver.take<T>(packed_size);
-    T* const scores = carver.take<T>(score_size);
-    return [&, packed, scores](std::int64_t tile) {
+    return [&, buffers = carve(carver)](std::int64_t tile) {
       TileArguments<T, KV> arguments;
       tiles.locate(tile, arguments);
       arguments.head_dim = static_cast<int>(call.shape.head_dim);
       arguments.factor = static_cast<T>(call.scale * std::numbers::log2e);
       arguments.value_vectors = static_cast<int>(vectors_for(call.shape.value_dim, call.kernels.lanes));
       arguments.output_stride = call.arguments.output.stride(2);
-      arguments.packed = packed;
-      arguments.scores = scores;
+      arguments.packed = buffers.packed;
+      arguments.scores = buffers.scores;
       arguments.fetch_output = needs.fetch;
       arguments.next_query = nullptr;
       if (needs.fetch && tile + 1 < count) {

@@ -47,6 +47,7 @@ constexpr KernelTable<T, T> make_table() {
           .row_weights = row_weights<T>,
           .row_values = row_values<T>,
           .row_values_careful = row_values_careful<T>,
+          .add_rows = add_rows<T>,
           .merge_parts = merge_parts<T>};
 }
 

@@ -308,14 +308,17 @@ struct KernelTable {
   /// elsewhere.
   void (*row_weights)(T* scores, int begin, int end, int keys, T reference, T inverse);
 
-  /// accumulator[q] = accumulator[q] · factor[q] + Σ_j weights[q][j] · value[j], a sum of its own for each row_sum_keys;
-  /// without factors one sum goes on from the accumulator, in the order of j.
+  /// accumulator[q] = accumulator[q] · factor[q] + Σ_j weights[q][j] · value[j], a sum of its own for each row_sum_keys.
   void (*row_values)(const T* weights, int weight_stride, int queries, const T* factor, Rows<KV> value, int keys,
                      int feature_vectors, T* accumulator, int accumulator_stride);
 
-  /// The same, with factors and for one key or more, where a value may not be finite: keys whose weight is −0 are not touched.
+  /// The same, for one key or more, where a value may not be finite: keys whose weight is −0 are not touched.
   void (*row_values_careful)(const T* weights, int weight_stride, int queries, const T* factor, Rows<KV> value, int keys,
                              int feature_vectors, T* accumulator, int accumulator_stride);
+
+  /// accumulator[q] += Σ_j weights[q][j] · value[j], one sum that goes on from the accumulator, in the order of j.
+  void (*add_rows)(const T* weights, int weight_stride, int queries, Rows<KV> value, int keys, int feature_vectors,
+                   T* accumulator, int accumulator_stride);
 
   /// Turns `parts` partial results of one row over disjoint keys into one: part p at references[p · part_stride],
   /// sums[p · part_stride], accumulators[p · accumulator_stride]; merged into the first one, in order.

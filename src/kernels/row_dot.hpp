@@ -261,11 +261,11 @@ HEADWISE_INLINE void row_values_of(const T* weights, int weight_stride, KeySum k
   }
 }
 
-template <class T>
-void row_values(const T* weights, int weight_stride, int queries, const T* factor, Rows<T> value, int keys,
-                int feature_vectors, T* accumulator, int accumulator_stride) {
+/// \param factor null where the sums continue
+template <class T, KeySum kind>
+HEADWISE_INLINE void sum_rows(const T* weights, int weight_stride, int queries, const T* factor, Rows<T> value, int keys,
+                              int feature_vectors, T* accumulator, int accumulator_stride) {
   const int features = feature_vectors * lanes<T>;
-  const KeySum kind = factor == nullptr ? KeySum::continues : KeySum::starts;
   const RowPrefetch<T> prefetch(value.stride, features);
   // Three and more queries compute for longer than that.
   constexpr int read_rows = 64;
@@ -278,12 +278,26 @@ void row_values(const T* weights, int weight_stride, int queries, const T* facto
     for_query_groups<4>(queries, [&](int first, auto count) {
       constexpr int vectors = std::min(8, Isa::registers / 2 / count);
       row_values_of<T, count, vectors>(weights + first * weight_stride + j, weight_stride, kind,
-                                       j == 0 && factor != nullptr ? factor + first : nullptr,
+                                       kind == KeySum::starts && j == 0 ? factor + first : nullptr,
                                        {value.data + j * value.stride, value.stride}, std::min(shared_keys, keys - j),
                                        features, prefetch, accumulator + first * accumulator_stride, accumulator_stride);
     });
     j += shared_keys;
   } while (j < keys);
+}
+
+template <class T>
+void row_values(const T* weights, int weight_stride, int queries, const T* factor, Rows<T> value, int keys,
+                int feature_vectors, T* accumulator, int accumulator_stride) {
+  sum_rows<T, KeySum::starts>(weights, weight_stride, queries, factor, value, keys, feature_vectors, accumulator,
+                              accumulator_stride);
+}
+
+template <class T>
+void add_rows(const T* weights, int weight_stride, int queries, Rows<T> value, int keys, int feature_vectors, T* accumulator,
+              int accumulator_stride) {
+  sum_rows<T, KeySum::continues>(weights, weight_stride, queries, nullptr, value, keys, feature_vectors, accumulator,
+                                 accumulator_stride);
 }
 
 /// Rare: see values_careful.

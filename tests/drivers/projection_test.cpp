@@ -21,13 +21,6 @@ namespace {
 using detail::weight_layout;
 
 template <class T>
-std::vector<T> normal(Random& random, std::int64_t count) {
-  std::vector<T> numbers(static_cast<std::size_t>(count));
-  for (T& number : numbers) number = static_cast<T>(random.normal());
-  return numbers;
-}
-
-template <class T>
 void run_projection(const TensorView<const T, 3>& input, const Projection<T>& projection,
                     const TensorView<T, 3>& output, int num_threads) {
   const std::size_t bytes =

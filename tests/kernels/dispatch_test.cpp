@@ -25,7 +25,7 @@ void check_table(const detail::InstructionSet& isa) {
        {table.pack_query != nullptr, table.pack_rows != nullptr, table.pack_mask != nullptr,
         table.bias_excludes_all != nullptr, table.scores != nullptr, table.softmax != nullptr, table.finish != nullptr,
         table.values != nullptr, table.values_careful != nullptr, table.attend_tile != nullptr,
-        table.all_finite != nullptr,
+        table.all_finite != nullptr, table.start != nullptr, table.add_rows != nullptr, table.multiply_panel != nullptr,
         table.store_scores != nullptr, table.add_weights != nullptr, table.weigh_row != nullptr,
         table.row_scores != nullptr, table.row_adjust != nullptr, table.row_softmax != nullptr,
         table.row_weights != nullptr, table.row_values != nullptr, table.row_values_careful != nullptr,

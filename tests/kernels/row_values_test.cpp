@@ -10,13 +10,6 @@
 namespace headwise::test {
 namespace {
 
-template <class T>
-std::vector<T> normal(Random& random, int count) {
-  std::vector<T> numbers(static_cast<std::size_t>(count));
-  for (T& number : numbers) number = static_cast<T>(random.normal());
-  return numbers;
-}
-
 TEST_CASE_TEMPLATE("row_values: every number of queries and feature vectors; rows are independent", T, float, double) {
   using Real = Wide<T>;
   Random random(61);
@@ -95,15 +88,15 @@ TEST_CASE_TEMPLATE("row_values: zero and negative strides of the values", T, flo
   CHECK(same_bits(run(weights, {value.data(), 0}), run(weights, {equal.data(), features})));
 }
 
-TEST_CASE_TEMPLATE("row_values: without factors one sum goes on from the accumulator, key by key", T, float, double) {
+TEST_CASE_TEMPLATE("add_rows: one sum goes on from the accumulator, key by key", T, float, double) {
   Random random(65);
   constexpr int keys = 40, queries = 3, vectors = 3;
   const int features = vectors * kernels<T>().lanes;
   const std::vector<T> weights = normal<T>(random, queries * keys), value = normal<T>(random, keys * features);
   std::vector<T> at_once = normal<T>(random, queries * features), one_by_one = at_once;
   const auto add = [&](int first, int count, T* sums) {
-    kernels<T>().row_values(weights.data() + first, keys, queries, nullptr, {value.data() + first * features, features},
-                            count, vectors, sums, features);
+    kernels<T>().add_rows(weights.data() + first, keys, queries, {value.data() + first * features, features}, count,
+                          vectors, sums, features);
   };
   add(0, keys, at_once.data());
   for (int j = 0; j < keys; ++j) add(j, 1, one_by_one.data());

@@ -75,7 +75,7 @@ FAULTS = [
     ("rows of short keys end a key late", "kernels/attend_tile.hpp", "std::clamp(first + r, 0, keys)", "std::clamp(first + r + 1, 0, keys)"),
     ("steps of short keys without their last vector", "kernels/attend_tile.hpp", "vectors_before(key + 1 - first)", "vectors_before(key + 2 - first)"),
     ("few rows use excluded values", "kernels/row_dot.hpp", "if (std::signbit(weight)) continue;", ""),
-    ("few rows sum all keys in one run", "kernels/row_dot.hpp", "KeySum::continues : KeySum::starts;", "KeySum::continues : KeySum::continues;"),
+    ("few rows sum all keys in one run", "kernels/row_dot.hpp", "sum_rows<T, KeySum::starts>", "sum_rows<T, KeySum::continues>"),
     ("steps of few rows begin anywhere", "drivers/decode_steps.hpp", "range.begin & -std::int64_t{row_sum_keys}", "range.begin"),
     ("last keys of a row read twice", "kernels/row_dot.hpp", "const int count = std::min(key_count, keys - j);", "const int count = std::min(key_count, keys - j - 1);"),
     # validation

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <random>
+#include <vector>
 
 #include "headwise/tensor.hpp"
 #include "support/tensors.hpp"
@@ -50,6 +51,14 @@ class Random {
  private:
   std::mt19937_64 engine_;
 };
+
+/// `count` normal numbers.
+template <class T>
+std::vector<T> normal(Random& random, std::int64_t count) {
+  std::vector<T> numbers(static_cast<std::size_t>(count));
+  for (T& number : numbers) number = static_cast<T>(random.normal());
+  return numbers;
+}
 
 /// Fills a view with factor · normal + offset.
 template <class T>
