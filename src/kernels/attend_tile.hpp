@@ -62,7 +62,8 @@ HEADWISE_INLINE void weigh_all_keys(const TileArguments<T, T>& tile, const Upcom
 }
 
 /// Sets the limits of rows, and cuts the keys into those that all rows attend, and steps from where rows end, which leave
-/// out the row vectors that attend none of their keys. Returns the number of spans.
+/// out the row vectors that attend none of their keys: the spans of plan/key_blocks.hpp, but from one number instead of
+/// tables of all rows. Returns how many.
 template <class T>
 int limit_rows(const TileArguments<T, T>& tile, int row_stride, TileState<T>& state, KeySpan* spans) {
   constexpr int step = edge_step(lanes<T>);
@@ -90,13 +91,13 @@ template <class T>
                                           TileState<T>& state) {
   KeySpan spans[max_block_keys / edge_step(lanes<T>) + 1];
   const int num_spans = limit_rows(tile, row_stride, state, spans);
+  const int longest = num_spans > 1 && spans[0].keys < spans[1].keys ? 1 : 0;  // steps are equally long
   for (int s = 0; s < num_spans; ++s) {
     const KeySpan& span = spans[s];
     const int row = span.first_vector * lanes<T>;
     const PairMask<T> mask = limit_mask(span, static_cast<const T*>(nullptr), state.key_end + row);
     with_vectors(span.vectors, [&](auto vectors) {
-      // The first span is no shorter than the others.
-      score_keys_of<T, vectors>(tile, s == 0 ? upcoming : UpcomingSets{}, row_stride, row, span.first_key, span.keys,
+      score_keys_of<T, vectors>(tile, s == longest ? upcoming : UpcomingSets{}, row_stride, row, span.first_key, span.keys,
                                 span.end_vectors > 0 ? &mask : nullptr, state);
     });
   }
