@@ -133,7 +133,10 @@ TEST_CASE_TEMPLATE("short keys: the bits of tiles and blocks where positions lim
                                          {true, -1, QueryPosition::given, {3, -5}},
                                          {true, -1, QueryPosition::given, {-most_rows, farthest}},
                                          {false, 2, QueryPosition::given, {-farthest, 1000}}};
-  for (const int queries : {lanes / 2 + 1, lanes, most_rows - 1, most_rows, 2 * most_rows + lanes + 3}) {
+  const int several_tiles = 2 * most_rows + lanes + 3;
+  std::vector<int> lengths{lanes, several_tiles};
+  if (!reduced_grid()) lengths.insert(lengths.end(), {lanes / 2 + 1, most_rows - 1, most_rows});
+  for (const int queries : lengths) {
     for (const int keys : {1, 16, 50, most_keys}) {
       for (const Positions& own : positions) {
         for (const std::int64_t value_dim : {lanes, 5 * lanes}) {
