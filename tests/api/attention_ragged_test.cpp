@@ -236,6 +236,26 @@ TEST_CASE_TEMPLATE("attention: positions between runs are excluded keys", T, flo
   }
 }
 
+TEST_CASE_TEMPLATE("attention: windows behind all runs attend nothing", T, float, double) {
+  constexpr std::int64_t keys = 300;
+  for (const std::int64_t queries : few_and_many_queries()) {
+    AttentionCase problem{.shape = {2, 2, 2, queries, keys, 32, 32}, .logsumexp = true, .weights = true};
+    problem.options.window = {.left = 9};
+    problem.options.query_position = QueryPosition::given;
+    problem.query_offsets = {keys + 9, keys - queries};  // the first entry's window begins at the end of its keys
+    AttentionTensors<T> tensors(problem);
+    tensors.fill(5);
+    const CutKeys<T> cut(tensors.arguments(), {100, keys});
+    tensors.poison_outputs();
+    attention<T>(cut.instead_of(tensors.arguments()), problem.options);
+    const Report report = check_rows(tensors.arguments(), problem.options, choose_rows(problem.shape, 20));
+    CHECK_MESSAGE(report.violations == 0, describe(problem), ": ", report.first_violation);
+    for (const T sum : dense(tensors.arguments().logsumexp->slice(0, 0, 1))) {
+      REQUIRE(sum == -std::numeric_limits<T>::infinity());
+    }
+  }
+}
+
 TEST_CASE_TEMPLATE("attention: chunked prefill equals one call bit for bit where tiles and key blocks agree", T, float,
                    double) {
   constexpr std::int64_t length = 450;
