@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernels/kernel_table.hpp"
+#include "kernels/prefetch.hpp"
 #include "kernels/register_tile.hpp"
 #include "kernels/scores.hpp"
 #include "kernels/simd.hpp"
@@ -43,20 +44,13 @@ HEADWISE_INLINE void multiply_tile(const PanelArguments<T>& panel, const T* left
   });
   BroadcastRows<T, RowCount> rows(left, panel.left_stride);
   const T* right = panel.right;
-  // Prefetched: the rows of the next register tile, and as many of those that the driver packs next.
+  // Prefetched: where the rows of the next register tile begin, which the hardware then follows, and as many of those that
+  // the driver packs next.
   const T* next_rows = left + RowCount * panel.left_stride;
-  const bool ahead = row < panel.ahead_rows;
-  const T* ahead_rows = ahead ? panel.ahead.data + row * panel.ahead.stride : left;
-  const std::int64_t ahead_stride = ahead ? panel.ahead.stride : panel.left_stride;
+  const T* ahead_rows = row < panel.ahead_rows ? panel.ahead.data + row * panel.ahead.stride : nullptr;
   for (int i = 0; i < panel.inner; i += line) {
-    const T* next = next_rows + i;
-    const T* far = ahead_rows + i;
-    static_for<RowCount>([&](auto) __attribute__((always_inline)) {
-      prefetch_near(next);
-      prefetch_far(far);
-      next += panel.left_stride;
-      far += ahead_stride;
-    });
+    if (i < 2 * line) prefetch_lines<RowCount, true>(Rows<T>{next_rows, panel.left_stride}, i);
+    if (ahead_rows != nullptr) prefetch_lines<RowCount, false>(Rows<T>{ahead_rows, panel.ahead.stride}, i);
     rows.multiply(std::min(line, panel.inner - i), right, panel.right_stride, sum);
   }
   static_for<Vectors>([&](auto v) __attribute__((always_inline)) {
