@@ -21,8 +21,12 @@ struct ScoreSpan {
   int head_dim;
   std::int64_t key_stride;
   const PairMask<T>* mask;  ///< null: none
-  bool long_span;  ///< long enough for values that are prefetched to arrive before they are read
+  bool fetch_keys;    ///< the next register tile's are prefetched
+  bool fetch_values;  ///< those of the same keys are
 };
+
+/// A tile of one vector is bound by its loads: it prefetches values where its span is longer, so that they arrive in time.
+constexpr int short_span = 2 * Isa::score_keys(1);
 
 /// The largest of scores [First, First + Count), by halves.
 template <int First, int Count, class T, int Keys>
@@ -43,9 +47,8 @@ HEADWISE_INLINE void score_tile(const ScoreSpan<T>& span, const T* key, Prefetch
   BroadcastRows<T, Keys> keys(key, span.key_stride);
   const T* query = span.query;
   for (int d = 0; d < span.head_dim; d += line) {
-    prefetch_lines<Keys, true>(prefetched.near, d);
-    // A tile of one vector is bound by its loads.
-    if (Vectors > 1 || span.long_span) prefetch_lines<Keys, false>(prefetched.far, d);
+    if (span.fetch_keys) prefetch_lines<Keys, true>(prefetched.near, d);
+    if (span.fetch_values) prefetch_lines<Keys, false>(prefetched.far, d);
     if (prefetched.far_too.data != nullptr) prefetch_lines<Keys, false>(prefetched.far_too, d);
     prefetched.upcoming.prefetch_row();
     keys.multiply(std::min(line, span.head_dim - d), query, span.row_stride, sum);
@@ -165,7 +168,8 @@ bool scores(const BlockArguments<T, T>& block) {
                             .head_dim = block.head_dim,
                             .key_stride = block.key.stride,
                             .mask = adjusted || !mask.any() ? nullptr : &mask,
-                            .long_span = shape.keys > 2 * Isa::score_keys(1)};
+                            .fetch_keys = true,
+                            .fetch_values = shape.vectors > 1 || shape.keys > short_span};
     with_vectors(shape.vectors, [&](auto vectors) {
       score_span<T, vectors>(span, block.key.data + shape.first_key * block.key.stride,
                              prefetched_rows(block, shape, s == longest), shape.first_key, shape.keys,
