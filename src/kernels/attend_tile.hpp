@@ -21,8 +21,8 @@ struct TileState {
   T key_end[most_rows];     ///< the same as a number
 };
 
-/// So few keys that are in the second level come in time by themselves: prefetching them as well takes 2 to 7 % of the time
-/// of a tile of 16 or 32 rows. Where the caches do not hold the operands, leaving it out takes 5 to 16 %.
+/// So few keys that are in the second level come in time by themselves: prefetching them as well costs tiles of 16 and 32
+/// rows up to 8 %. Where the caches do not hold the operands, leaving it out costs 5 to 16 %.
 constexpr int few_keys = 4 * Isa::score_keys(1);
 
 /// Scores of `keys` keys from `first_key` on and the rows from `row` on, and the largest of each.
@@ -42,7 +42,7 @@ HEADWISE_INLINE void score_keys_of(const TileArguments<T, T>& tile, const Upcomi
                           .key_stride = tile.key.stride,
                           .mask = mask,
                           .fetch_keys = fetch,
-                          .fetch_values = fetch && (Vectors > 1 || keys > short_span)};
+                          .fetch_values = fetch && fetches_values(Vectors, keys)};
   score_span<T, Vectors>(span, key, prefetched, first_key, keys,
                          tile.scores + static_cast<std::int64_t>(first_key) * row_stride + row, state.maximum + row);
 }

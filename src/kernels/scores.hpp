@@ -25,8 +25,8 @@ struct ScoreSpan {
   bool fetch_values;  ///< those of the same keys are
 };
 
-/// A tile of one vector is bound by its loads: it prefetches values where its span is longer, so that they arrive in time.
-constexpr int short_span = 2 * Isa::score_keys(1);
+/// Whether a span prefetches values. A tile of one vector is bound by its loads: only if they arrive before they are read.
+constexpr bool fetches_values(int vectors, int keys) { return vectors > 1 || keys > 2 * Isa::score_keys(1); }
 
 /// The largest of scores [First, First + Count), by halves.
 template <int First, int Count, class T, int Keys>
@@ -169,7 +169,7 @@ bool scores(const BlockArguments<T, T>& block) {
                             .key_stride = block.key.stride,
                             .mask = adjusted || !mask.any() ? nullptr : &mask,
                             .fetch_keys = true,
-                            .fetch_values = shape.vectors > 1 || shape.keys > short_span};
+                            .fetch_values = fetches_values(shape.vectors, shape.keys)};
     with_vectors(shape.vectors, [&](auto vectors) {
       score_span<T, vectors>(span, block.key.data + shape.first_key * block.key.stride,
                              prefetched_rows(block, shape, s == longest), shape.first_key, shape.keys,
